@@ -1,0 +1,183 @@
+"""Every check and chore of the repository; `python -m nox --list` names them. Packages are found, never listed.
+
+All sessions share one environment, `.nox/shared`, but for `lowest`, `build` and `smoke`, which are about environments.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import nox
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_external_run = True
+
+ROOT = Path(__file__).parent
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
+SHARED = ROOT / ".nox" / "shared"
+BIN = SHARED / ("Scripts" if os.name == "nt" else "bin")
+CONSTRAINTS = ROOT / "constraints.txt"
+DIST = ROOT / "dist"
+
+
+def flat(package: str) -> str:
+    """The import name."""
+    return package.replace("-", "_")
+
+
+def project(package: str) -> dict[str, Any]:
+    return tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def requirements(package: str, extra: str | None = None) -> list[Requirement]:
+    """What the package asks for directly, an extra's needs and those of the extras that it names included."""
+    table = project(package)
+    lines = table["dependencies"] if extra is None else table["optional-dependencies"][extra]
+    found = []
+    for requirement in map(Requirement, lines):
+        if requirement.name == package:
+            found += [nested for name in sorted(requirement.extras) for nested in requirements(package, name)]
+        else:
+            found.append(requirement)
+    return found
+
+
+def closure(package: str) -> list[str]:
+    """The package and the siblings that it needs, itself first."""
+    found = [package]
+    for name in found:
+        found += [r.name for r in requirements(name) if r.name in PACKAGES and r.name not in found]
+    return found
+
+
+def editable(packages: list[str], extra_for: list[str]) -> list[str]:
+    """Arguments for one pip command: siblings are on no index, so a command that lacks one cannot resolve."""
+    return [
+        argument
+        for package in packages
+        for argument in ("-e", f"packages/{package}{'[test]' if package in extra_for else ''}")
+    ]
+
+
+def pinned(name: str) -> str:
+    return re.search(rf"^{name}==\S+$", CONSTRAINTS.read_text("utf-8"), re.MULTILINE).group()
+
+
+def lowest_pin(requirement: Requirement) -> str:
+    floor = next(spec.version for spec in requirement.specifier if spec.operator in (">=", "==", "~="))
+    return f"{requirement.name}=={floor}"
+
+
+def share(session: nox.Session) -> None:
+    """Put the shared environment on the session's PATH, filling it first where what it is made from has changed."""
+    files = [ROOT / "pyproject.toml", CONSTRAINTS, *(ROOT / "packages" / name / "pyproject.toml" for name in PACKAGES)]
+    key = hashlib.sha256(b"\0".join([sys.version.encode(), str(ROOT).encode(), *(f.read_bytes() for f in files)]))
+    stamp = SHARED / "filled-from"
+    if not stamp.exists() or stamp.read_text() != key.hexdigest():
+        tools = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), "dev")
+        session.run(sys.executable, "-m", "virtualenv", "--clear", "--quiet", str(SHARED), external=True)
+        python = str(BIN / "python")
+        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "-c", str(CONSTRAINTS)]
+        session.run(*pip, *editable(PACKAGES, PACKAGES), *tools, external=True)
+        stamp.write_text(key.hexdigest())
+    session.env["PATH"] = os.pathsep.join([str(BIN), os.environ["PATH"]])
+    session.env["VIRTUAL_ENV"] = str(SHARED)
+
+
+def python(session: nox.Session, *arguments: str) -> None:
+    """Run the shared environment's Python."""
+    session.run(str(BIN / "python"), *arguments, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def demo(session: nox.Session) -> None:
+    """Real footage through a shipped tokenizer and back; out/demo/index.html shows it."""
+    share(session)
+    python(session, "scripts/demo.py", "--out", "out/demo", *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
+def nano(session: nox.Session) -> None:
+    """Train a shipped nano anew: `nox -s nano -- nano-cv4x8x8`."""
+    share(session)
+    if not session.posargs:
+        session.error("name what to train: nox -s nano -- nano-cv4x8x8")
+    python(session, "scripts/footage.py", "--out", "data/footage")
+    python(session, "-m", "cosmos_posttrain.cli", "train", *session.posargs)
+
+
+@nox.session(venv_backend="none", tags=["checks"])
+def lint(session: nox.Session) -> None:
+    """ruff: lints, annotations on every function, format."""
+    share(session)
+    python(session, "-m", "ruff", "check", ".")
+    python(session, "-m", "ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none", tags=["checks"])
+def types(session: nox.Session) -> None:
+    """pyright over every package's src."""
+    share(session)
+    python(session, "-m", "pyright", "--pythonpath", str(BIN / "python"))
+
+
+@nox.session(venv_backend="none", tags=["checks"])
+def imports(session: nox.Session) -> None:
+    """import-linter: who may import whom."""
+    share(session)
+    session.run(str(BIN / "lint-imports"), "--no-cache", external=True)
+
+
+@nox.session(venv_backend="none")
+@nox.parametrize("part", [*PACKAGES, "root"], ids=[*PACKAGES, "root"])
+def tests(session: nox.Session, part: str) -> None:
+    """pytest on one package, or on what spans them, with shapes checked at run time; arguments go to pytest."""
+    share(session)
+    hook = f"--jaxtyping-packages={','.join(map(flat, PACKAGES))},beartype.beartype"
+    python(session, "-m", "pytest", hook, "tests" if part == "root" else f"packages/{part}/tests", *session.posargs)
+
+
+@nox.session(tags=["checks"])
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def lowest(session: nox.Session, package: str) -> None:
+    """The package's own tests on the lowest versions that it declares, torch excepted."""
+    direct = [r for r in requirements(package) + requirements(package, "test") if r.name not in PACKAGES]
+    pins = [pinned("torch") if r.name == "torch" else lowest_pin(r) for r in direct]
+    session.install(*editable(closure(package), [package]), *sorted(set(pins)))
+    session.run("python", "-m", "pytest", f"packages/{package}/tests", *session.posargs)
+
+
+@nox.session(tags=["checks"])
+def build(session: nox.Session) -> None:
+    """sdist and wheel of every package into dist/, and what their metadata must say."""
+    session.install("-c", str(CONSTRAINTS), "build", "packaging", "twine")
+    shutil.rmtree(DIST, ignore_errors=True)
+    for package in PACKAGES:
+        session.run("python", "-m", "build", "--outdir", str(DIST), f"packages/{package}")
+    session.run("python", "-m", "twine", "check", "--strict", *map(str, sorted(DIST.iterdir())))
+    session.run("python", "scripts/check_dist.py", str(DIST), *PACKAGES)
+
+
+@nox.session(tags=["checks"], requires=["build"])
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def smoke(session: nox.Session, package: str) -> None:
+    """The package's wheel in a bare environment, imported from outside the tree."""
+    wheels = [str(next(DIST.glob(f"{flat(name)}-*.whl"))) for name in closure(package)]
+    session.install("-c", str(CONSTRAINTS), *wheels)
+    strangers = [flat(name) for name in PACKAGES if name not in closure(package)]
+    session.cd(session.create_tmp())
+    session.run("python", "-I", str(ROOT / "scripts" / "smoke.py"), str(ROOT), package, *strangers)
+
+
+@nox.session(venv_backend="none", default=False)
+def release(session: nox.Session) -> None:
+    """`nox -s release -- PACKAGE major|minor|patch`: version, changelog, build, commit, tag, next .dev0."""
+    share(session)
+    python(session, "scripts/release.py", *session.posargs)

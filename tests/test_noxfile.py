@@ -1,0 +1,76 @@
+"""The noxfile finds packages by itself and works out what each needs."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from packaging.requirements import Requirement
+
+
+@pytest.fixture
+def noxfile(root):
+    spec = importlib.util.spec_from_file_location("noxfile_under_test", root / "noxfile.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def third(root, tmp_path):
+    """A copy of the repository's bones with one package more."""
+    shutil.copy(root / "noxfile.py", tmp_path)
+    for folder in [*root.glob("packages/*/pyproject.toml")]:
+        (tmp_path / "packages" / folder.parent.name).mkdir(parents=True)
+        shutil.copy(folder, tmp_path / "packages" / folder.parent.name)
+    new = tmp_path / "packages" / "cosmos-newcomer"
+    new.mkdir()
+    (new / "pyproject.toml").write_text('[project]\nname = "cosmos-newcomer"\n')
+    return tmp_path
+
+
+def test_new_package_is_tested_and_built_without_being_listed(third):
+    command = [sys.executable, "-m", "nox", "-f", str(third / "noxfile.py"), "--list", "--json"]
+    listed = json.loads(subprocess.run(command, cwd=third, check=True, capture_output=True, text=True).stdout)
+    sessions = {row["session"] for row in listed}
+    for name in ("tests", "lowest", "smoke"):
+        assert f"{name}(cosmos-newcomer)" in sessions
+    assert {"tests(root)", "lint", "types", "imports", "build"} <= sessions
+
+
+def test_plain_nox_runs_every_check_but_neither_demo_training_nor_release(root):
+    command = [sys.executable, "-m", "nox", "-f", str(root / "noxfile.py"), "--list"]
+    text = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    default = {name.partition("(")[0] for name in re.findall(r"^\* (\S+)", text, re.MULTILINE)}
+    assert default == {"lint", "types", "imports", "tests", "lowest", "build", "smoke"}
+
+
+def test_closure_follows_siblings_and_one_command_installs_them_all(noxfile):
+    assert noxfile.closure("cosmos-tokenizer") == ["cosmos-tokenizer"]
+    assert noxfile.closure("cosmos-posttrain") == ["cosmos-posttrain", "cosmos-tokenizer"]
+    assert noxfile.editable(["cosmos-posttrain", "cosmos-tokenizer"], ["cosmos-posttrain"]) == [
+        *("-e", "packages/cosmos-posttrain[test]"),
+        *("-e", "packages/cosmos-tokenizer"),
+    ]
+
+
+def test_every_direct_requirement_has_a_floor_for_the_lowest_session(noxfile, package):
+    direct = noxfile.requirements(package.name) + noxfile.requirements(package.name, "test")
+    for requirement in direct:
+        if requirement.name not in noxfile.PACKAGES:
+            name, _, floor = noxfile.lowest_pin(requirement).partition("==")
+            assert name == requirement.name
+            assert requirement.specifier.contains(floor)
+
+
+def test_extras_that_an_extra_names_are_followed(noxfile):
+    names = [requirement.name for requirement in noxfile.requirements("cosmos-tokenizer", "test")]
+    assert {"huggingface_hub", "pytest"} <= set(names)
+    assert "cosmos-tokenizer" not in names
+
+
+def test_lowest_pin_takes_the_floor_not_the_ceiling(noxfile):
+    assert noxfile.lowest_pin(Requirement("some-thing<3,>=1.5.2,!=2.0")) == "some-thing==1.5.2"
