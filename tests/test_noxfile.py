@@ -11,8 +11,9 @@ import pytest
 from packaging.requirements import Requirement
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def noxfile(root):
+    """noxfile.py as a module; nox complains of one that is loaded twice."""
     spec = importlib.util.spec_from_file_location("noxfile_under_test", root / "noxfile.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
