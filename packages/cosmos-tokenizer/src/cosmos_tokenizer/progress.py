@@ -1,0 +1,93 @@
+"""Progress of long work: a bar with the time left on a terminal, a line every few seconds anywhere else."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PERIOD = 5.0
+"""Seconds between two lines where there is no terminal."""
+
+
+class Progress:
+    """Counts units of work, fractions included, on `stream`; standard error stays free for errors.
+
+    Args:
+        total: units of work in all, at least 1.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, total: int, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream or sys.stdout
+        self._total, self._done, self._label = total, 0.0, ""
+        self._clock = clock
+        self._start = self._last = clock()
+        self._bar = None
+        if self._stream.isatty():
+            form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+            self._bar = tqdm(total=total, file=self._stream, bar_format=form, leave=False)
+
+    def start(self, label: str) -> None:
+        """Name the unit of work that begins."""
+        self._label = label
+        if self._bar is not None:
+            self._bar.set_description_str(label)
+
+    def advance(self, amount: float) -> None:
+        """Count `amount` more units as done, and show it when due."""
+        amount = min(amount, self._total - self._done)
+        self._done += amount
+        if self._bar is not None:
+            self._bar.update(amount)
+            return
+        now = self._clock()
+        if now - self._last >= PERIOD and self._done:
+            self._last = now
+            left = (now - self._start) * (self._total - self._done) / self._done
+            share = 100 * self._done / self._total
+            print(f"{self._label}: {share:.0f}% of all, about {left:.0f} s left", file=self._stream, flush=True)
+
+    def say(self, line: str) -> None:
+        """Print a line of its own, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(line, file=self._stream, flush=True)
+
+    @contextmanager
+    def follow(self, module: "nn.Module | None", share: float) -> Iterator[None]:
+        """Count `share` units while `module` runs once, in steps as its layers finish."""
+        leaves = [] if module is None else [leaf for leaf in module.modules() if not any(leaf.children())]
+        step = share / max(1, len(leaves))
+        counted = 0.0
+
+        def finished(*_: object) -> None:
+            nonlocal counted
+            amount = min(step, share - counted)
+            counted += amount
+            self.advance(amount)
+
+        handles = [leaf.register_forward_hook(finished) for leaf in leaves]
+        try:
+            yield
+            self.advance(share - counted)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,56 @@
+"""Footage for tests: moving gradients, written by PyAV where a test needs a file."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def gradients() -> Callable[..., np.ndarray]:
+    """Return a maker of `T H W 3` frames whose colours drift."""
+
+    def make(frames: int = 5, height: int = 32, width: int = 48, step: int = 3) -> np.ndarray:
+        y, x = np.mgrid[:height, :width]
+        waves = [[y * 3 + t * step, x * 2 + t * 2, (x + y) + 40 + t] for t in range(frames)]
+        return (127.5 + 100 * np.sin(np.array(waves) / 25)).astype(np.uint8).transpose(0, 2, 3, 1)
+
+    return make
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Callable[..., Path]:
+    """Return a writer of video files in any codec and container, independent of the package's own writer."""
+
+    def write(
+        frames: np.ndarray,
+        name: str = "clip.mp4",
+        *,
+        codec: str = "libx264",
+        pixels: str = "yuv420p",
+        rate: Fraction | int = 24,
+        options: dict[str, str] | None = None,
+        container: dict[str, str] | None = None,
+        source: str = "rgb24",
+        matrix: int | None = None,
+    ) -> Path:
+        path = tmp_path / name
+        with av.open(str(path), "w", options=container or {}) as out:
+            stream = out.add_stream(codec, rate=rate, options={"crf": "4"} | (options or {}))
+            stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], pixels
+            if matrix is not None:
+                stream.codec_context.colorspace = matrix
+            for array in frames:
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format=source)
+                if pixels.startswith("yuvj"):
+                    frame = frame.reformat(format=pixels, src_color_range=2, dst_color_range=2)
+                elif matrix is not None:
+                    frame = frame.reformat(format=pixels, dst_colorspace=matrix, dst_color_range=1)
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode())
+        return path
+
+    return write
