@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 from cosmos_tokenizer.errors import InputError
 
@@ -135,7 +135,7 @@ class TokenizerConfig:
         return space, time
 
     @classmethod
-    def from_dict(cls, fields: dict[str, object]) -> Self:
+    def from_dict(cls, fields: dict[str, object]) -> "TokenizerConfig":
         """Config from decoded JSON, where tuples came back as lists.
 
         Raises:

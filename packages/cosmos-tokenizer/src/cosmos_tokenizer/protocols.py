@@ -1,6 +1,6 @@
 """What world models ask of a video codec; ``CausalTokenizer`` is one, and anything with these members is another."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from cosmos_tokenizer.geometry import Geometry
 
 
+@runtime_checkable
 class ContinuousCodec(Protocol):
     """Clips to continuous latents and back. Satisfied without inheriting; check with ``check_codec``."""
 
@@ -27,6 +28,7 @@ class ContinuousCodec(Protocol):
         ...
 
 
+@runtime_checkable
 class DiscreteCodec(Protocol):
     """Clips to int32 indices and back. Satisfied without inheriting; check with ``check_codec``."""
 

@@ -1,7 +1,6 @@
 """Mean and deviation of the latents per channel and latent frame (arXiv 2501.03575, section 5.1.1), which diffusion models divide by."""
 
 from collections.abc import Callable
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -27,7 +26,7 @@ class LatentStatistics(nn.Module):
         self.register_buffer("mean", mean_CF.float())
         self.register_buffer("std", std_CF.float())
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LatentStatistics":
         # The device follows the model, the dtype does not: statistics rounded to bfloat16 would shift every latent.
         self.mean, self.std = (value.to(fn(value).device) for value in (self.mean, self.std))
         return self
