@@ -110,7 +110,7 @@ def nano(session: nox.Session) -> None:
     if not session.posargs:
         session.error("name what to train: nox -s nano -- nano-cv4x8x8")
     python(session, "scripts/footage.py", "--out", "data/footage")
-    python(session, "-m", "cosmos_posttrain.cli", "train", *session.posargs)
+    session.run(str(BIN / "cosmos-posttrain"), "train", *session.posargs, external=True)
 
 
 @nox.session(venv_backend="none", tags=["checks"])
