@@ -1,0 +1,138 @@
+"""Block PCA: principal components of 4x8x8 pixel blocks, the linear baseline of a tokenizer with as small a latent.
+
+Blocks lie as a causal tokenizer's latents do: frame 0 alone fills the first block in time, later frames come in fours.
+`fit_levels` adds scalar quantisers (Lloyd 1982, Max 1960), which makes it the baseline of a discrete tokenizer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Float64, UInt8
+from torch import Tensor
+
+from cosmos_tokenizer.errors import InputError
+
+TIME, SPACE = 4, 8
+SIZE = 3 * TIME * SPACE * SPACE
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockPCA:
+    """Coefficients of a block are its differences from `mean` projected on `basis`; samples are in [-1, 1]."""
+
+    mean: Float64[Array, " D"]
+    basis: Float64[Array, "D K"]
+    """Orthonormal columns, largest variance first."""
+    levels: tuple[Float64[Array, " _"], ...] = ()
+    """The values each coefficient is rounded to, ascending; empty leaves coefficients as they are."""
+
+    def coefficients(self, blocks: Float64[Array, "N D"]) -> Float64[Array, "N K"]:
+        return (blocks - self.mean) @ self.basis
+
+    def quantise(self, values: Float64[Array, "N K"]) -> Float64[Array, "N K"]:
+        if not self.levels:
+            return values
+        return np.stack([nearest(values[:, k], grid) for k, grid in enumerate(self.levels)], axis=1)
+
+    def reconstruct(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        """Return the video after projection (and rounding), not clamped. T is 1 + 4n; H and W are multiples of 8."""
+        blocks, grid = to_blocks(video), video.shape
+        rebuilt = self.quantise(self.coefficients(blocks)) @ self.basis.T + self.mean
+        return from_blocks(rebuilt, grid).to(video.dtype)
+
+    def save(self, path: Path | str) -> None:
+        arrays = {f"levels_{k}": grid for k, grid in enumerate(self.levels)}
+        np.savez(path, allow_pickle=False, mean=self.mean, basis=self.basis, **arrays)
+
+
+def load(path: Path | str) -> BlockPCA:
+    with np.load(path) as stored:
+        count = sum(name.startswith("levels_") for name in stored.files)
+        levels = tuple(stored[f"levels_{k}"] for k in range(count))
+        return BlockPCA(mean=stored["mean"], basis=stored["basis"], levels=levels)
+
+
+def to_blocks(video: Float[Tensor, "B C T H W"]) -> Float64[Array, "N D"]:
+    """One row per block, ordered by clip, time, row, column. Frame 0 is repeated to fill its block."""
+    _, channels, frames, height, width = video.shape
+    if channels != 3 or frames % TIME != 1 or height % SPACE or width % SPACE:
+        raise InputError(
+            f"block PCA takes 3 channels, 1 + {TIME}n frames and sides of {SPACE}n; got {tuple(video.shape)}"
+        )
+    padded = torch.cat([video[:, :, :1].expand(-1, -1, TIME - 1, -1, -1), video], dim=2).double()
+    return rearrange(padded, "b c (t p) (h q) (w r) -> (b t h w) (c p q r)", p=TIME, q=SPACE, r=SPACE).numpy()
+
+
+def from_blocks(blocks: Float64[Array, "N D"], shape: torch.Size) -> Float64[Tensor, "B C T H W"]:
+    """Undo `to_blocks` for a video of that shape; frame 0 is the mean of its block's four, the best guess."""
+    batch, _, frames, height, width = shape
+    padded = rearrange(
+        torch.from_numpy(blocks),
+        "(b t h w) (c p q r) -> b c (t p) (h q) (w r)",
+        **{"b": batch, "t": (frames - 1) // TIME + 1, "h": height // SPACE, "w": width // SPACE},
+        **{"c": 3, "p": TIME, "q": SPACE, "r": SPACE},
+    )
+    return torch.cat([padded[:, :, :TIME].mean(dim=2, keepdim=True), padded[:, :, TIME:]], dim=2)
+
+
+def sample_blocks(clips: UInt8[Array, "N T H W 3"], per_clip: int, rng: np.random.Generator) -> Float64[Array, "M D"]:
+    """`per_clip` random blocks of every clip, on the grid that `to_blocks` uses."""
+    rows = []
+    for clip in clips:
+        padded = np.concatenate([clip[:1].repeat(TIME - 1, axis=0), clip])
+        blocks = rearrange(padded, "(t p) (h q) (w r) c -> t h w c p q r", p=TIME, q=SPACE, r=SPACE)
+        chosen = tuple(rng.integers(0, size, size=per_clip) for size in blocks.shape[:3])
+        rows.append(blocks[chosen].reshape(per_clip, SIZE))
+    return np.concatenate(rows) / 127.5 - 1
+
+
+def fit(blocks: Float64[Array, "M D"], *, components: int) -> BlockPCA:
+    """The `components` directions of largest variance. `blocks` come from `sample_blocks`."""
+    if not 0 < components <= blocks.shape[1]:
+        raise InputError(f"components {components} must be in 1..{blocks.shape[1]}")
+    mean = blocks.mean(axis=0)
+    centred = blocks - mean
+    _, vectors = np.linalg.eigh(centred.T @ centred / len(blocks))
+    return BlockPCA(mean=mean, basis=np.ascontiguousarray(vectors[:, ::-1][:, :components]))
+
+
+def fit_levels(pca: BlockPCA, blocks: Float64[Array, "M D"], counts: Sequence[int]) -> BlockPCA:
+    """Give each coefficient its own least-squares quantiser; `counts` is levels each, in the basis' order."""
+    if len(counts) != pca.basis.shape[1]:
+        raise InputError(f"{len(counts)} level counts for {pca.basis.shape[1]} components; give one each")
+    values = pca.coefficients(blocks)
+    return replace(pca, levels=tuple(lloyd_max(values[:, k], count) for k, count in enumerate(counts)))
+
+
+def lloyd_max(values: Float64[Array, " N"], count: int) -> Float64[Array, " L"]:
+    """`count` ascending levels of least squared error, the better of two starts: the optimum is local."""
+    ordered = np.sort(values)
+    middle = (np.arange(count) + 0.5) / count
+    low, high = np.quantile(ordered, [0.005, 0.995])
+    found = [refine(ordered, start) for start in (np.quantile(ordered, middle), low + (high - low) * middle)]
+    return min(found, key=lambda grid: float(np.square(ordered - nearest(ordered, grid)).mean()))
+
+
+def refine(ordered: Float64[Array, " N"], levels: Float64[Array, " L"]) -> Float64[Array, " L"]:
+    """Lloyd's iteration on sorted values until no level moves by more than a millionth of their range."""
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    limit = 1e-6 * (ordered[-1] - ordered[0])
+    for _ in range(10_000):
+        edges = np.searchsorted(ordered, (levels[:-1] + levels[1:]) / 2)
+        bounds = np.concatenate([[0], edges, [len(ordered)]])
+        members = np.diff(bounds)
+        moved = np.where(members > 0, np.diff(sums[bounds]) / np.maximum(members, 1), levels)
+        if np.abs(moved - levels).max() <= limit:
+            return moved
+        levels = moved
+    return levels
+
+
+def nearest(values: Float64[Array, " N"], grid: Float64[Array, " L"]) -> Float64[Array, " N"]:
+    return grid[np.searchsorted((grid[:-1] + grid[1:]) / 2, values)]

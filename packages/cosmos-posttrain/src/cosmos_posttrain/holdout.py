@@ -1,0 +1,135 @@
+"""The fixed held-out clips, real camera footage that no training pool may hold, and PSNR of reconstructions of them.
+
+bikes (a street, 25 fps) is its centre square scaled to 256x256; carphone (a talking head, QCIF) stays 144x176.
+Both give windows of 17 frames, each within one shot.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer.metrics import psnr_per_frame, psnr_per_video
+
+FRAMES = 17
+STARTS: Mapping[str, tuple[int, ...]] = {"bikes": (10, 45, 100, 155, 210), "carphone": (10, 50, 90)}
+SQUARE: Mapping[str, int] = {"bikes": 256}
+"""Clips whose centre square is scaled to this side; the others keep their size."""
+
+FIGURES = ("per_frame", "per_video", "first_frame", "worst_frame")
+
+Array = np.ndarray
+Reconstruct = Callable[[Tensor], Tensor]
+"""Video B C T H W in [-1, 1] to the same shape."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldOut:
+    """A window of a held-out clip, for example `bikes@10`."""
+
+    name: str
+    frames: UInt8[Array, "T H W 3"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """PSNR in dB of one codec on one window; reconstructions are clamped to the range, not rounded to 8 bits."""
+
+    clip: str
+    codec: str
+    per_frame: float
+    """Mean over frames of each frame's PSNR."""
+    per_video: float
+    """PSNR of the mean squared error over all frames."""
+    first_frame: float
+    worst_frame: float
+
+    def figures(self) -> dict[str, float]:
+        return {key: getattr(self, key) for key in FIGURES}
+
+
+def held_out(footage_dir: Path | str) -> list[HeldOut]:
+    """All windows, in order. Raises InputError when a clip has not been fetched."""
+    windows = []
+    for clip, starts in STARTS.items():
+        path = Path(footage_dir) / f"{clip}.mp4"
+        if not path.exists():
+            raise InputError(f"no {path}; fetch it with scripts/footage.py --only {clip}")
+        frames = read_frames(path, starts[-1] + FRAMES, SQUARE.get(clip))
+        windows += [HeldOut(name=f"{clip}@{start}", frames=frames[start : start + FRAMES]) for start in starts]
+    return windows
+
+
+def read_frames(path: Path, count: int, square: int | None) -> UInt8[Array, "T H W 3"]:
+    frames = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            image = frame.to_image()
+            if square is not None:
+                side = min(image.size)
+                left, top = (image.width - side) / 2, (image.height - side) / 2
+                box = (left, top, left + side, top + side)
+                image = image.resize((square, square), Image.Resampling.LANCZOS, box=box)
+            frames.append(np.asarray(image))
+            if len(frames) == count:
+                return np.stack(frames)
+    raise InputError(f"{path} has {len(frames)} frames, fewer than {count}; fetch it again with scripts/footage.py")
+
+
+def to_video(frames: UInt8[Array, "T H W 3"]) -> Float[Tensor, "1 C T H W"]:
+    return rearrange(torch.from_numpy(frames.astype(np.float32) / 127.5 - 1), "t h w c -> 1 c t h w")
+
+
+def evaluate(codecs: Mapping[str, Reconstruct], clips: Sequence[HeldOut]) -> list[Score]:
+    """Score every codec on every clip, clip by clip."""
+    return [score(clip, name, reconstruct) for clip in clips for name, reconstruct in codecs.items()]
+
+
+def score(clip: HeldOut, codec: str, reconstruct: Reconstruct) -> Score:
+    video = to_video(clip.frames)
+    with torch.inference_mode():
+        rebuilt = reconstruct(video).float().clamp(-1, 1)
+    a, b = (rearrange(x, "1 c t h w -> t h w c") for x in (video, rebuilt))
+    frames = psnr_per_frame(a, b, data_range=2.0)
+    return Score(
+        clip=clip.name,
+        codec=codec,
+        per_frame=float(frames.mean()),
+        per_video=psnr_per_video(a, b, data_range=2.0),
+        first_frame=float(frames[0]),
+        worst_frame=float(frames.min()),
+    )
+
+
+def summarise(scores: Sequence[Score]) -> dict[str, dict[str, dict[str, float]]]:
+    """Codec -> clip (windows averaged) and `mean` (clips averaged) -> the four figures, in dB."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for codec in dict.fromkeys(s.codec for s in scores):
+        clips = {}
+        for clip in dict.fromkeys(s.clip.split("@")[0] for s in scores):
+            rows = [s.figures() for s in scores if s.codec == codec and s.clip.split("@")[0] == clip]
+            clips[clip] = {key: sum(row[key] for row in rows) / len(rows) for key in FIGURES}
+        mean = {key: sum(clip[key] for clip in clips.values()) / len(clips) for key in FIGURES}
+        table[codec] = clips | {"mean": mean}
+    return table
+
+
+def table(scores: Sequence[Score]) -> str:
+    """A Markdown table, a line per window and codec, then a line per clip and codec."""
+    lines = ["| clip | codec | PSNR per frame | per video | first frame | worst frame |", "|---|---|---|---|---|---|"]
+    lines += [row(s.clip, s.codec, s.figures()) for s in scores]
+    for codec, clips in summarise(scores).items():
+        lines += [row(f"**{clip}**", codec, figures) for clip, figures in clips.items()]
+    return "\n".join(lines)
+
+
+def row(clip: str, codec: str, figures: Mapping[str, float]) -> str:
+    return f"| {clip} | {codec} | " + " | ".join(f"{figures[key]:.2f}" for key in FIGURES) + " |"
