@@ -34,6 +34,15 @@ def test_off_a_terminal_lines_come_by_the_clock_and_tell_the_time_left() -> None
         assert out.getvalue().count("\n") == 1
 
 
+def test_no_time_is_told_from_too_little_work() -> None:
+    clock, out = Clock(), io.StringIO()
+    progress = Progress(100, stream=out, clock=clock)
+    progress.start("a.mp4")
+    clock.now = PERIOD
+    progress.advance(1)
+    assert out.getvalue() == "a.mp4: 1% of all\n"
+
+
 def test_on_a_terminal_a_bar_shows_the_share_and_is_cleared() -> None:
     out = Terminal()
     with Progress(2, stream=out) as progress:

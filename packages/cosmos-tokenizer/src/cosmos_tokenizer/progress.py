@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 PERIOD = 5.0
 """Seconds between two lines where there is no terminal."""
 
+_TELLING = 0.05  # below this share, reading and the first layers say little about the rest
+
 
 class Progress:
     """Counts units of work, fractions included, on `stream`; standard error stays free for errors.
@@ -50,11 +52,11 @@ class Progress:
             self._bar.update(amount)
             return
         now = self._clock()
-        if now - self._last >= PERIOD and self._done:
+        if now - self._last >= PERIOD:
             self._last = now
-            left = (now - self._start) * (self._total - self._done) / self._done
-            share = 100 * self._done / self._total
-            print(f"{self._label}: {share:.0f}% of all, about {left:.0f} s left", file=self._stream, flush=True)
+            share = self._done / self._total
+            left = f", about {(now - self._start) * (1 / share - 1):.0f} s left" if share >= _TELLING else ""
+            print(f"{self._label}: {100 * share:.0f}% of all{left}", file=self._stream, flush=True)
 
     def say(self, line: str) -> None:
         """Print a line of its own, above the bar where there is one."""
