@@ -1,4 +1,4 @@
-"""Footage for tests: moving gradients, written by PyAV where a test needs a file."""
+"""What tests share: footage (moving gradients, written by PyAV where a test needs a file) and random tokenizers."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -7,6 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
+
+from cosmos_tokenizer import CausalTokenizer, TokenizerConfig
 
 
 @pytest.fixture
@@ -54,3 +57,19 @@ def film(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def random_tokenizer() -> Callable[..., CausalTokenizer]:
+    """Return a maker of tokenizers whose every weight is random, also in norms, so that no mix-up can hide."""
+
+    def make(config: TokenizerConfig, *, parts: str = "both", seed: int = 0) -> CausalTokenizer:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = CausalTokenizer(config, parts=parts)
+            for parameter in model.parameters():
+                if parameter.dim() == 1:
+                    torch.nn.init.normal_(parameter, mean=0.5, std=0.3)
+        return model.eval()
+
+    return make

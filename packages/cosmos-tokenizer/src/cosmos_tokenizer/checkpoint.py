@@ -1,0 +1,161 @@
+"""Checkpoints: ``load`` reads every layout, told apart by content; ``save`` writes ours (safetensors and config)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import reduce
+from pathlib import Path
+
+import torch
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+from cosmos_tokenizer import diffusers_layout, native, tensor_files
+from cosmos_tokenizer.atomic import write_whole
+from cosmos_tokenizer.config import TokenizerConfig
+from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer.model import CausalTokenizer, Parts
+from cosmos_tokenizer.native_config import check_preset
+from cosmos_tokenizer.presets import PRESETS
+from cosmos_tokenizer.slots import Slot, checked_statistics, shapes_here, take
+from cosmos_tokenizer.sources import Source, find
+from cosmos_tokenizer.statistics import LatentStatistics
+
+_FORMAT = "cosmos-tokenizer"
+_VERSION = "1"
+_STATISTICS = ("statistics.mean", "statistics.std")
+
+_Checkpoint = tuple[TokenizerConfig, Parts, dict[str, Tensor], LatentStatistics | None]
+
+
+def load(
+    source: Source,
+    *,
+    preset: str | TokenizerConfig | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> CausalTokenizer:
+    """Tokenizer of a checkpoint, in eval mode.
+
+    Args:
+        source: name of shipped weights (``nano-...``); a file in our layout, in NVIDIA's (state dict, TorchScript,
+            training checkpoint) or in diffusers'; a folder of such files; an (encoder, decoder) pair of files; or a
+            hub id. One half alone gives a model that only encodes or only decodes. Latent statistics come from the
+            checkpoint, for NVIDIA's files from ``mean_std.pt`` beside them.
+        preset: name in ``PRESETS``, or a config. It supplies only what NVIDIA's files cannot say: the groups of
+            GroupNorm, how much a net compresses when its file holds unused convolutions, and what one half does not
+            say about the other. Widths always come from the file.
+        device: where to put the weights.
+        dtype: of the weights; by default that of the file.
+
+    Raises:
+        InputError: no such source; a truncated, damaged or unknown file; a key that is missing, unexpected, misshapen
+            or holds NaN; a preset that contradicts the file; a device that this machine lacks.
+        OSError: a file cannot be read.
+    """
+    target = available_device(device)
+    found = find(source)
+    label = " and ".join(str(path) for path in found.files)
+    given = found.preset if preset is None else _named(preset)
+    try:
+        config, parts, state, statistics = _read(found.files, given)
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from error
+    with torch.device("meta"):
+        model = CausalTokenizer(config, parts=parts)
+    model.load_state_dict(state, assign=True)
+    model.statistics = statistics
+    common = reduce(torch.promote_types, (value.dtype for value in state.values()))
+    return model.to(target, dtype or common).eval()
+
+
+def save(model: CausalTokenizer, path: str | Path) -> None:
+    """Write a model to one safetensors file in our layout, whole or not at all; dtype and statistics are kept.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    metadata = {"format": _FORMAT, "version": _VERSION, "config": json.dumps(asdict(model.config))}
+    write_whole(path, serialise(state, metadata))
+
+
+def available_device(device: str | torch.device) -> torch.device:
+    """The device, once this machine is known to have it.
+
+    Raises:
+        InputError: it has not, or there is no such kind of device.
+    """
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device is {device!r}: use 'cpu' or 'cuda'") from error
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f'device is {str(target)!r}, and torch sees {torch.cuda.device_count()} GPUs here: use device="cpu"'
+        )
+    return target
+
+
+def parts_of(model: CausalTokenizer) -> Parts:
+    """Which halves a model has."""
+    if model.encoder is None:
+        return "decoder"
+    return "both" if model.decoder is not None else "encoder"
+
+
+def _named(preset: str | TokenizerConfig) -> TokenizerConfig:
+    if isinstance(preset, TokenizerConfig):
+        return preset
+    if preset not in PRESETS:
+        raise InputError(f"preset is {preset!r}: use one of {', '.join(PRESETS)}")
+    return PRESETS[preset]
+
+
+def _read(files: tuple[Path, ...], preset: TokenizerConfig | None) -> _Checkpoint:
+    weights, metadata = tensor_files.read(files[0])
+    for path in files[1:]:
+        more, _ = tensor_files.read(path)
+        # Each file's own half: the buffers of a quantiser may stand in both.
+        weights = {**more, **weights}
+    if metadata.get("format") == _FORMAT:
+        return _ours(weights, metadata, preset)
+    if diffusers_layout.is_diffusers(weights):
+        path = files[0].with_name(diffusers_layout.CONFIG_FILE)
+        if not path.is_file():
+            raise InputError(f"a diffusers autoencoder needs {path.name} beside it")
+        config, state, statistics = diffusers_layout.from_diffusers(weights, diffusers_layout.read_config(path), preset)
+        return config, "both", state, statistics
+    if native.is_native(weights):
+        config, parts, state = native.from_native(weights, preset)
+        path = files[0].with_name(native.STATISTICS_FILE)
+        if config.kind == "discrete" or not path.is_file():
+            return config, parts, state, None
+        return config, parts, state, native.read_statistics(path, config.latent_channels)
+    raise InputError(f"no tokenizer known here: its first key is {next(iter(weights))}")
+
+
+def _ours(weights: Mapping[str, Tensor], metadata: Mapping[str, str], preset: TokenizerConfig | None) -> _Checkpoint:
+    if metadata.get("version") != _VERSION:
+        raise InputError(
+            f"its layout has version {metadata.get('version')!r}, and this package reads {_VERSION!r}: update it"
+        )
+    try:
+        fields = json.loads(metadata["config"])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"its metadata holds no config: {error}") from error
+    config = TokenizerConfig.from_dict(fields)
+    if preset is not None:
+        check_preset(config, preset)
+    halves = {name.split(".")[0] for name in weights}
+    parts: Parts = "both" if {"encoder", "decoder"} <= halves else "decoder" if "decoder" in halves else "encoder"
+    slots = {name: Slot(name, shape, shape) for name, shape in shapes_here(config, parts).items()}
+    statistics = None
+    if _STATISTICS[0] in weights or _STATISTICS[1] in weights:
+        for name in _STATISTICS:
+            if name not in weights:
+                raise InputError(f"key {name} is missing")
+            if weights[name].dim() != 2 or weights[name].shape != weights[_STATISTICS[0]].shape:
+                raise InputError(f"key {name} has shape {tuple(weights[name].shape)}")
+        statistics = checked_statistics(weights[_STATISTICS[0]], weights[_STATISTICS[1]])
+    return config, parts, take(weights, slots, ignored=lambda name: name in _STATISTICS), statistics

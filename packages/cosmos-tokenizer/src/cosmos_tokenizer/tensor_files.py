@@ -1,0 +1,103 @@
+"""The tensors of a checkpoint file: safetensors, a torch pickle or TorchScript, told apart by content, not suffix."""
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cosmos_tokenizer.errors import InputError
+
+_ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80\x02"
+_LONGEST_HEADER = 100_000_000
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, on the CPU, and the metadata strings (safetensors only).
+
+    Pickles are read with ``weights_only=True``. Of a training checkpoint, the ``model`` entry is read.
+
+    Raises:
+        InputError: the file is empty, truncated, of another format, or holds no tensors.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    metadata: dict[str, str] = {}
+    if head.startswith(_ZIP):
+        tensors = _named_tensors(_archive(path))
+    elif head.startswith(_PICKLE):
+        tensors = _named_tensors(_pickle(path))
+    elif head[8:] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER:
+        tensors, metadata = _safetensors(path)
+    elif not head:
+        raise InputError("the file is empty")
+    else:
+        raise InputError(
+            f"not a checkpoint: it starts with {head!r}, as neither safetensors, a torch pickle nor TorchScript does"
+        )
+    if not tensors:
+        raise InputError("it holds no tensors by name: a state dict was expected")
+    return tensors, metadata
+
+
+def read_pair(path: Path) -> tuple[Tensor, Tensor]:
+    """Two tensors that a torch pickle holds in a row, as ``mean_std.pt`` does."""
+    found = _pickle(path)
+    if not isinstance(found, (tuple, list)) or len(found) != 2 or not all(isinstance(x, Tensor) for x in found):
+        raise InputError("it does not hold two tensors (mean, std)")
+    return found[0], found[1]
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"a truncated or damaged safetensors file ({_one_line(error)})") from error
+
+
+def _archive(path: Path) -> object:
+    try:
+        with zipfile.ZipFile(path) as file:
+            scripted = any(name.endswith("/constants.pkl") for name in file.namelist())
+    except zipfile.BadZipFile as error:
+        raise InputError(f"a truncated or damaged torch file ({_one_line(error)})") from error
+    return _script(path) if scripted else _pickle(path)
+
+
+def _script(path: Path) -> object:
+    with warnings.catch_warnings():
+        # torch announces the end of TorchScript; the released checkpoints are TorchScript.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return torch.jit.load(str(path), map_location="cpu").state_dict()
+        except RuntimeError as error:
+            raise InputError(f"a damaged TorchScript file ({_one_line(error)})") from error
+
+
+def _pickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch.load names no exceptions; a damaged pickle can raise any.
+        raise InputError(f"a damaged torch pickle, or one of more than tensors ({_one_line(error)})") from error
+
+
+def _named_tensors(found: object) -> dict[str, Tensor]:
+    if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
+        found = found["model"]
+    if not isinstance(found, Mapping):
+        return {}
+    return {
+        name: value.detach() for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)
+    }
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
