@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -71,3 +72,13 @@ def test_a_scan_sees_every_frame(tmp_path: Path) -> None:
     counting_film(tmp_path / "film.mp4", 23)
     scan = film.scan(tmp_path / "film.mp4")
     assert (scan.width, scan.height, len(scan.grey)) == (96, 64, 23)
+
+
+def test_preview_contrast_looks_at_the_crop_alone() -> None:
+    grey = np.full((2, 36, 64), 90, np.uint8)
+    grey[1, 18:, 32:] = np.random.default_rng(6).integers(0, 256, (18, 32))
+    scan = film.Scan(width=1280, height=720, grey=grey)
+    textured = film.Crop(start=1, stride=1, x=700.0, y=400.0, side=300.0)
+    for elsewhere in ({"start": 0}, {"x": 100.0}, {"y": 20.0}):
+        assert film.preview_contrast(scan, replace(textured, **elsewhere)) == 0
+    assert film.preview_contrast(scan, textured) > 50
