@@ -24,6 +24,7 @@ from cosmos_tokenizer.statistics import LatentStatistics
 _FORMAT = "cosmos-tokenizer"
 _VERSION = "1"
 _STATISTICS = ("statistics.mean", "statistics.std")
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 _Checkpoint = tuple[TokenizerConfig, Parts, dict[str, Tensor], LatentStatistics | None]
 
@@ -69,14 +70,22 @@ def load(
     return model.to(target, dtype or common).eval()
 
 
-def save(model: CausalTokenizer, path: str | Path) -> None:
+def save(model: CausalTokenizer, path: str | Path, *, storage: torch.dtype | None = None) -> None:
     """Write a model to one safetensors file in our layout, whole or not at all; dtype and statistics are kept.
+
+    Args:
+        model: the model.
+        path: file to write.
+        storage: dtype of the weights in the file, to make it smaller; ``load`` gives back the model's own.
 
     Raises:
         OSError: the file cannot be written.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     metadata = {"format": _FORMAT, "version": _VERSION, "config": json.dumps(asdict(model.config))}
+    if storage is not None:
+        state = {name: value if name in _STATISTICS else value.to(storage) for name, value in state.items()}
+        metadata["dtype"] = str(model.dtype).removeprefix("torch.")
     write_whole(path, serialise(state, metadata))
 
 
@@ -113,11 +122,14 @@ def _named(preset: str | TokenizerConfig) -> TokenizerConfig:
 
 
 def _read(files: tuple[Path, ...], preset: TokenizerConfig | None) -> _Checkpoint:
-    weights, metadata = tensor_files.read(files[0])
-    for path in files[1:]:
-        more, _ = tensor_files.read(path)
-        # Each file's own half: the buffers of a quantiser may stand in both.
-        weights = {**more, **weights}
+    weights: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    for path in files:
+        try:
+            tensors, metadata = tensor_files.read(path)
+        except InputError as error:
+            raise InputError(f"{path.name}: {error}" if len(files) > 1 else str(error)) from error
+        weights |= tensors
     if metadata.get("format") == _FORMAT:
         return _ours(weights, metadata, preset)
     if diffusers_layout.is_diffusers(weights):
@@ -131,7 +143,10 @@ def _read(files: tuple[Path, ...], preset: TokenizerConfig | None) -> _Checkpoin
         path = files[0].with_name(native.STATISTICS_FILE)
         if config.kind == "discrete" or not path.is_file():
             return config, parts, state, None
-        return config, parts, state, native.read_statistics(path, config.latent_channels)
+        try:
+            return config, parts, state, native.read_statistics(path, config.latent_channels)
+        except InputError as error:
+            raise InputError(f"{path.name} beside it: {error}") from error
     raise InputError(f"no tokenizer known here: its first key is {next(iter(weights))}")
 
 
@@ -144,6 +159,8 @@ def _ours(weights: Mapping[str, Tensor], metadata: Mapping[str, str], preset: To
         fields = json.loads(metadata["config"])
     except (KeyError, ValueError) as error:
         raise InputError(f"its metadata holds no config: {error}") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"its metadata holds no config, but {fields!r}")
     config = TokenizerConfig.from_dict(fields)
     if preset is not None:
         check_preset(config, preset)
@@ -158,4 +175,9 @@ def _ours(weights: Mapping[str, Tensor], metadata: Mapping[str, str], preset: To
             if weights[name].dim() != 2 or weights[name].shape != weights[_STATISTICS[0]].shape:
                 raise InputError(f"key {name} has shape {tuple(weights[name].shape)}")
         statistics = checked_statistics(weights[_STATISTICS[0]], weights[_STATISTICS[1]])
-    return config, parts, take(weights, slots, ignored=lambda name: name in _STATISTICS), statistics
+    state = take(weights, slots, ignored=lambda name: name in _STATISTICS)
+    if "dtype" in metadata:
+        if metadata["dtype"] not in _DTYPES:
+            raise InputError(f"its metadata says dtype {metadata['dtype']!r}: it is one of {', '.join(_DTYPES)}")
+        state = {name: value.to(_DTYPES[metadata["dtype"]]) for name, value in state.items()}
+    return config, parts, state, statistics

@@ -1,0 +1,388 @@
+"""``load`` and ``save``: every layout that exists, told apart by content, and one clear line for what is none."""
+
+import os
+import pickle
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, LatentStatistics, TokenizerConfig, load, save
+from cosmos_tokenizer.native import to_native
+from cosmos_tokenizer.sources import find
+
+Maker = Callable[..., CausalTokenizer]
+Write = Callable[[dict[str, Tensor], str], Path]
+
+VIDEO = replace(PRESETS["cv8x8x8-0.1"], channels=4, channel_multipliers=(1, 2, 3), encoder_blocks=1, decoder_blocks=1)
+DISCRETE = replace(PRESETS["dv8x16x16-0.1"], channels=4, encoder_blocks=1, decoder_blocks=2)
+IMAGE = replace(PRESETS["di16x16-360p"], channels=4, encoder_blocks=1, decoder_blocks=2)
+CONFIGS = {"video": VIDEO, "discrete": DISCRETE, "image": IMAGE}
+
+
+class _Node(nn.Module):
+    """A module of a tree that holds tensors and computes nothing."""
+
+    __module__ = "native_tree"  # TorchScript takes no module name with a hyphen, as this file's folder has one.
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Write:
+    """Return a writer of TorchScript files whose state dict has the given keys."""
+
+    def write(weights: dict[str, Tensor], name: str) -> Path:
+        root = _Node()
+        for key, value in weights.items():
+            *path, leaf = key.split(".")
+            node: nn.Module = root
+            for part in path:
+                if not hasattr(node, part):
+                    node.add_module(part, _Node())
+                node = getattr(node, part)
+            node.register_buffer(leaf, value)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.save(torch.jit.script(root), str(tmp_path / name))
+        return tmp_path / name
+
+    return write
+
+
+def same(left: CausalTokenizer, right: CausalTokenizer) -> bool:
+    """Equal configs, dtypes and bits."""
+    ours, theirs = left.state_dict(), right.state_dict()
+    bits = ours.keys() == theirs.keys() and all(
+        ours[name].dtype == theirs[name].dtype and torch.equal(ours[name], theirs[name]) for name in ours
+    )
+    return bits and left.config == right.config
+
+
+def encoder_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in weights.items() if name.startswith(("encoder.", "quant_conv."))}
+
+
+def decoder_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in weights.items() if name.startswith(("decoder.", "post_quant_conv."))}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("parts", ["both", "encoder", "decoder"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_what_is_saved_is_loaded(
+    config: TokenizerConfig, parts: str, dtype: torch.dtype, tmp_path: Path, random_tokenizer: Maker
+) -> None:
+    model = random_tokenizer(config, parts=parts).to(dtype)
+    save(model, tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors").train()
+    assert same(again, model)
+    assert again.fingerprint == model.fingerprint
+    assert all(parameter.requires_grad for parameter in again.parameters())
+    assert not load(tmp_path).training
+
+
+def test_statistics_travel_in_float32(tmp_path: Path, random_tokenizer: Maker) -> None:
+    model = random_tokenizer(VIDEO).bfloat16()
+    model.statistics = LatentStatistics(torch.randn(16, 5), torch.rand(16, 5) + 0.1)
+    save(model, tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors", dtype=torch.float16)
+    assert again.dtype == torch.float16
+    assert torch.equal(again.statistics.mean, model.statistics.mean)
+    assert torch.equal(again.statistics.std, model.statistics.std)
+
+
+def test_a_failed_save_leaves_what_was_there(
+    tmp_path: Path, random_tokenizer: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"before")
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        save(random_tokenizer(VIDEO, parts="encoder"), path)
+    assert path.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_native_state_dict_is_read_whatever_its_suffix(
+    config: TokenizerConfig, tmp_path: Path, random_tokenizer: Maker
+) -> None:
+    model = random_tokenizer(config).bfloat16()
+    weights = to_native(model, "both")
+    torch.save(weights, tmp_path / "a.jit")
+    torch.save(weights, tmp_path / "b.ckpt", _use_new_zipfile_serialization=False)
+    save_file(weights, tmp_path / "c.pt")
+    for name in ("a.jit", "b.ckpt", "c.pt"):
+        assert same(load(tmp_path / name), model)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_torchscript_is_read_with_its_buffers(
+    config: TokenizerConfig, scripted: Write, random_tokenizer: Maker
+) -> None:
+    model = random_tokenizer(config).bfloat16()
+    video = "3d" if config.media == "video" else ""
+    buffers = {
+        f"encoder.patcher{video}.wavelets": torch.rand(2),
+        f"encoder.patcher{video}._arange": torch.arange(2),
+        f"encoder.patcher{video}.patch_size_buffer": torch.tensor([config.patch_size]),
+        f"decoder.unpatcher{video}.wavelets": torch.rand(2),
+    }
+    if config.levels:
+        buffers["quantizer._levels"] = torch.tensor(config.levels, dtype=torch.int32)
+        buffers["quantizer.implicit_codebook"] = torch.zeros(9, 6)
+    assert same(load(scripted(to_native(model, "both") | buffers, "autoencoder.pt")), model)
+
+
+def test_a_pair_and_a_folder_of_torchscript_are_one_network(
+    tmp_path: Path, scripted: Write, random_tokenizer: Maker
+) -> None:
+    model = random_tokenizer(DISCRETE)
+    weights = to_native(model, "both")
+    levels = torch.tensor(DISCRETE.levels, dtype=torch.int32)
+    encoder = scripted(encoder_of(weights) | {"quantizer._levels": levels}, "folder/encoder.jit")
+    decoder = scripted(decoder_of(weights) | {"inv_quant.quantizer._levels": levels}, "folder/decoder.jit")
+    (tmp_path / "folder" / "config.json").write_text('{"architectures": ["CausalVideoTokenizer"]}')
+    assert same(load((encoder, decoder)), model)
+    assert same(load((str(decoder), str(encoder))), model)
+    assert same(load(tmp_path / "folder"), model)
+    (tmp_path / "cut.jit").write_bytes(decoder.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r": cut.jit: .*truncated"):
+        load((encoder, tmp_path / "cut.jit"))
+    assert load(encoder).fingerprint == {"encoder": model.fingerprint["encoder"], "decoder": None}
+    assert load(decoder).fingerprint == {"encoder": None, "decoder": model.fingerprint["decoder"]}
+
+
+def test_statistics_beside_a_native_file_are_its_own(tmp_path: Path, random_tokenizer: Maker) -> None:
+    model = random_tokenizer(VIDEO)
+    mean, std = torch.randn(16, 3), torch.rand(16, 3) + 0.1
+    torch.save(to_native(model, "both"), tmp_path / "model.pt")
+    torch.save((mean.flatten(), std.flatten().bfloat16()), tmp_path / "mean_std.pt")
+    for source in (tmp_path, tmp_path / "model.pt"):
+        assert torch.equal(load(source).statistics.mean, mean)
+        assert torch.equal(load(source).statistics.std, std.bfloat16().float())
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ((torch.zeros(15), torch.ones(15)), "15 values .* 16 latent channels"),
+        ((torch.zeros(32), torch.ones(16)), "16 values"),
+        ((torch.zeros(32), torch.zeros(32)), "non-positive"),
+        ((torch.full((16,), torch.nan), torch.ones(16)), "NaN"),
+        ([torch.zeros(16)], r"\(mean, std\)"),
+    ],
+)
+def test_statistics_of_another_network_are_refused(
+    pair: object, message: str, tmp_path: Path, random_tokenizer: Maker
+) -> None:
+    torch.save(to_native(random_tokenizer(VIDEO, parts="decoder"), "decoder"), tmp_path / "decoder.pt")
+    torch.save(pair, tmp_path / "mean_std.pt")
+    with pytest.raises(InputError, match=f"decoder.pt: mean_std.pt beside it: .*{message}"):
+        load(tmp_path / "decoder.pt")
+
+
+def test_a_training_checkpoint_gives_its_averaged_weights(tmp_path: Path, random_tokenizer: Maker) -> None:
+    current, averaged = random_tokenizer(DISCRETE, seed=1), random_tokenizer(DISCRETE, seed=2)
+    entry = {f"network.{name}": value for name, value in to_native(current, "both").items()}
+    copies = {f"ema.network-{n.replace('.', '-')}": value for n, value in to_native(averaged, "both").items()}
+    rest = {"optimizer": {"state": {}}, "scheduler": {}, "grad_scaler": {}, "iteration": 10}
+    torch.save({"model": entry | copies} | rest, tmp_path / "model.pt")
+    assert same(load(tmp_path), averaged)
+    torch.save({"model": entry} | rest, tmp_path / "model.pt")
+    assert same(load(tmp_path / "model.pt"), current)
+
+
+def test_mixed_types_load_in_the_widest(tmp_path: Path, random_tokenizer: Maker) -> None:
+    weights = to_native(random_tokenizer(VIDEO), "both")
+    first = next(iter(weights))
+    weights[first] = weights[first].bfloat16()
+    torch.save(weights, tmp_path / "model.pt")
+    assert {value.dtype for value in load(tmp_path / "model.pt").state_dict().values()} == {torch.float32}
+
+
+def written(tmp_path: Path, layout: str, model: CausalTokenizer, scripted: Write) -> Path:
+    weights = to_native(model, "both")
+    if layout == "ours":
+        save(model, tmp_path / "whole")
+    elif layout == "torchscript":
+        scripted(weights, "whole")
+    else:
+        torch.save(weights, tmp_path / "whole", _use_new_zipfile_serialization=layout == "zip")
+    return tmp_path / "whole"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.00001, 0.003, 0.5, 0.999])
+@pytest.mark.parametrize("layout", ["ours", "zip", "pickle", "torchscript"])
+def test_a_truncated_file_is_one_clear_line(
+    layout: str, share: float, tmp_path: Path, scripted: Write, random_tokenizer: Maker
+) -> None:
+    whole = written(tmp_path, layout, random_tokenizer(VIDEO), scripted).read_bytes()
+    path = tmp_path / "cut.bin"
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(InputError, match="empty|truncated|damaged|not a checkpoint") as caught:
+        load(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+class _Harmful:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return os.system, ("touch harmed",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_would_run_code_is_refused(zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": _Harmful()}, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="more than tensors"):
+        load(tmp_path / "model.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(_Harmful(), protocol=2))
+    with pytest.raises(InputError, match="more than tensors"):
+        load(tmp_path / "plain.pt")
+    assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"just some text, no weights", "not a checkpoint"),
+        (b"PK\x03\x04 no archive", "truncated or damaged torch file"),
+        (b"\x10\0\0\0\0\0\0\0{not json at all ", "damaged safetensors"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"blocks.0.weight": torch.zeros(3)}, "no tokenizer known here: its first key is blocks.0.weight"),
+        ({}, "no tensors"),
+        ([torch.zeros(3)], "no tensors"),
+        ({"decoder.mid_block.resnets.0.norm1.norm.bias": torch.zeros(3)}, "config.json beside"),
+    ],
+)
+def test_tensors_of_something_else_are_refused(held: object, message: str, tmp_path: Path) -> None:
+    torch.save(held, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("change", ["missing", "unexpected", "misshapen", "nan"])
+def test_our_layout_names_the_key_that_is_wrong(change: str, tmp_path: Path, random_tokenizer: Maker) -> None:
+    model = random_tokenizer(VIDEO, parts="encoder")
+    path, key = tmp_path / "model.safetensors", "encoder.mid.block_1.conv2.temporal.bias"
+    weights = dict(model.state_dict())
+    if change == "missing":
+        del weights[key]
+    elif change == "unexpected":
+        weights[key := key + "2"] = torch.zeros(3)
+    elif change == "misshapen":
+        weights[key] = torch.zeros(99)
+    else:
+        weights[key] = weights[key] * torch.nan
+    save(model, path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(weights, path, metadata)
+    with pytest.raises(InputError, match=f"key {key} "):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"version": "2", "config": "{}"}, "version '2'"),
+        ({"version": "1"}, "no config"),
+        ({"version": "1", "config": "{"}, "no config"),
+        ({"version": "1", "config": '{"media": "video"}'}, "not a tokenizer config"),
+        ({"version": "1", "config": "[]"}, "no config"),
+    ],
+)
+def test_our_layout_without_a_sound_config_is_refused(metadata: dict[str, str], message: str, tmp_path: Path) -> None:
+    save_file({"encoder.x": torch.zeros(1)}, tmp_path / "m.safetensors", {"format": "cosmos-tokenizer"} | metadata)
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "m.safetensors")
+
+
+def test_a_preset_may_not_contradict_our_layout(tmp_path: Path, random_tokenizer: Maker) -> None:
+    save(random_tokenizer(VIDEO, parts="decoder"), tmp_path / "m.safetensors")
+    assert load(tmp_path / "m.safetensors", preset="cv8x8x8-720p").config == VIDEO
+    with pytest.raises(InputError, match="kind discrete, and the file continuous"):
+        load(tmp_path / "m.safetensors", preset="dv8x8x8-0.1")
+    with pytest.raises(InputError, match="preset is 'cv9x9x9': use one of ci8x8-0.1"):
+        load(tmp_path / "m.safetensors", preset="cv9x9x9")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("no/such/file.safetensors", "no file or folder no/such/file.safetensors"),
+        ("./model", "no file or folder"),
+        ("nano-other", r"shipped weights \("),
+        ("cv8x8x8-720p", "preset without weights"),
+        (("a.jit", "b.jit"), "no file a.jit"),
+    ],
+)
+def test_a_source_that_is_not_there_is_named(
+    source: str | tuple[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        load(source)
+
+
+def test_a_folder_without_one_checkpoint_says_what_was_expected(tmp_path: Path, random_tokenizer: Maker) -> None:
+    with pytest.raises(InputError, match="holds no checkpoint: expected autoencoder.jit"):
+        load(tmp_path)
+    model = random_tokenizer(VIDEO, parts="decoder")
+    for name in ("a.safetensors", "b.safetensors"):
+        save(model, tmp_path / name)
+    with pytest.raises(InputError, match="several checkpoints: name one of a.safetensors, b.safetensors"):
+        load(tmp_path)
+
+
+def test_a_half_says_what_it_cannot_do(tmp_path: Path, random_tokenizer: Maker) -> None:
+    torch.save(to_native(random_tokenizer(VIDEO, parts="encoder"), "encoder"), tmp_path / "encoder.pt")
+    half = load(tmp_path / "encoder.pt")
+    assert half.encode(torch.zeros(1, 3, 9, 16, 16)).shape == (1, 16, 2, 2, 2)
+    with pytest.raises(InputError, match="encoder only"):
+        half.decode(torch.zeros(1, 16, 2, 2, 2))
+
+
+@pytest.mark.parametrize("device", [f"cuda:{torch.cuda.device_count()}", "tpu"])
+def test_a_device_that_is_not_there_is_named_before_anything_is_read(device: str) -> None:
+    with pytest.raises(InputError, match=f"device is '{device}'.*cpu"):
+        load("no/such/file.safetensors", device=device)
+
+
+def test_shipped_weights_go_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "nano-cv4x8x8.safetensors").write_bytes(b"x")
+    monkeypatch.setattr("cosmos_tokenizer.sources.resources.files", lambda package: tmp_path)
+    assert find("nano-cv4x8x8").files == (tmp_path / "weights" / "nano-cv4x8x8.safetensors",)
+    with pytest.raises(InputError, match=r"shipped: nano-cv4x8x8"):
+        find("toy")
+
+
+def test_a_narrower_storage_gives_back_the_models_own_dtype(tmp_path: Path, random_tokenizer: Maker) -> None:
+    model = random_tokenizer(PRESETS["toy"])
+    save(model, tmp_path / "half.safetensors", storage=torch.float16)
+    loaded = load(tmp_path / "half.safetensors")
+    assert (tmp_path / "half.safetensors").stat().st_size < 2.5 * sum(p.numel() for p in model.parameters())
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value.half().float()), name
