@@ -77,9 +77,9 @@ class TokenizerConfig:
             time = self.time_patch * 2 ** sum(level.temporal for level in plan)
             if (space, time) != (self.spatial_compression, self.temporal_compression):
                 raise InputError(
-                    f"{len(plan)} levels after a patch of {self.patch_size} give a compression of {time}x{space}x{space}, "
-                    f"not {self.temporal_compression}x{self.spatial_compression}x{self.spatial_compression}: "
-                    "change patch_size or the number of channel_multipliers"
+                    f"{len(plan)} levels after a patch of {self.patch_size} give a compression of "
+                    f"{time}x{space}x{space}, not {self.temporal_compression}x{self.spatial_compression}x"
+                    f"{self.spatial_compression}: change patch_size or the number of channel_multipliers"
                 )
 
     @property
@@ -113,7 +113,7 @@ class TokenizerConfig:
 
     @property
     def upsamples(self) -> tuple[Resample, ...]:
-        """What the decoder does after each level, highest resolution first (it runs them from the last to the first)."""
+        """What the decoder does after each level, highest resolution first; it runs from the last to the first."""
         space, time = self._halvings()
         count = len(self.channel_multipliers)
         if self.media == "image":
@@ -142,6 +142,7 @@ class TokenizerConfig:
             InputError: a field is unknown or missing.
         """
         try:
-            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})  # type: ignore[arg-type]
+            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+            # type: ignore[arg-type]
         except TypeError as error:
             raise InputError(f"not a tokenizer config: {error}") from error

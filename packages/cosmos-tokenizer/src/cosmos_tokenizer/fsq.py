@@ -36,8 +36,8 @@ def indices_of(codes_BCTHW: Float[Tensor, "B C t h w"], levels: tuple[int, ...])
 
 
 def codes_of(
-    indices_BTHW: Int[Tensor, "B t h w"], levels: tuple[int, ...], dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "B C t h w"]:
+    indices_BTHW: Int[Tensor, "B *t h w"], levels: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "B C *t h w"]:
     """Codes in [-1, 1] of each index.
 
     Raises:

@@ -12,7 +12,8 @@ class Geometry:
     """Temporal and spatial compression of a causal tokenizer.
 
     The first frame is a latent frame of its own; each following latent frame covers ``temporal`` frames, so a clip of
-    ``1 + temporal * n`` frames has ``1 + n`` latent frames and needs no padding. A cell covers ``spatial`` pixels a side.
+    ``1 + temporal * n`` frames has ``1 + n`` latent frames and needs no padding. A cell covers ``spatial`` pixels a
+    side.
     """
 
     temporal: int

@@ -1,7 +1,7 @@
 """Haar wavelet patching and its exact inverse (arXiv 2501.03575, section 4.1).
 
-One level replaces each 2x2x2 block (2x2 for images) by its signed means: coefficient = sum of +-x over 8 (over 4), so the
-low-pass band has a gain of exactly one. A patch of 4 runs two levels, the second over every band of the first.
+One level replaces each 2x2x2 block (2x2 for images) by its signed means: coefficient = sum of +-x over 8 (over 4), so
+the low-pass band has a gain of exactly one. A patch of 4 runs two levels, the second over every band of the first.
 """
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cosmos_tokenizer.config import Media
 
-# Sub-bands count in binary over these axes of B C T H W, first axis most significant: the released 2-D nets put width first.
+# Sub-bands count in binary over these axes of B C T H W, first axis most significant: the released 2-D nets put width
+# first.
 _AXES: dict[Media, tuple[int, ...]] = {"video": (2, 3, 4), "image": (4, 3)}
 
 

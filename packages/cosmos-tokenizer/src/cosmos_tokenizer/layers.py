@@ -1,8 +1,8 @@
-"""Layers of the tokenizer (arXiv 2501.03575, section 4.1): factorised causal convolutions, norms, attention, resampling.
+"""Layers of the tokenizer (arXiv 2501.03575, section 4.1): causal convolutions, norms, attention, resampling.
 
-Activations are ``x_BTCHW`` with each frame channels-last in memory. Space is worked on frame by frame, so every kernel is a
-2-D convolution or a matrix product; only ``TemporalConv``, ``TemporalAttention`` and the video resampling mix frames, and none
-of them looks ahead.
+Activations are ``x_BTCHW`` with each frame channels-last in memory. Space is worked on frame by frame, so every
+kernel is a 2-D convolution or a matrix product; only ``TemporalConv``, ``TemporalAttention`` and the video resampling
+mix frames, and none of them looks ahead.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The causal wavelet tokenizer (arXiv 2501.03575, section 4): clip to latents or indices and back. Read this file first."""
+"""The causal wavelet tokenizer (arXiv 2501.03575, section 4): clips to tokens and back. Read this file first."""
 
 import hashlib
 import json
@@ -23,11 +23,11 @@ Parts = Literal["both", "encoder", "decoder"]
 class CausalTokenizer(nn.Module):
     """Encoder, optional finite scalar quantiser, decoder; one class for training and inference.
 
-    A clip is ``B 3 T H W`` in [-1, 1]; image tokenizers take ``B 3 H W`` or T = 1. Any T >= 1 and H, W >= 16 works: a clip
-    is extended to whole cells by repeating its last frame, bottom row and right column, and what was added is cut off
-    again after decoding. The padding stands only at the ends, so that pixel (0, 0) and frame 0 stay where a clip without
-    padding has them (a causal net gives frame 0 a latent of its own), and it repeats instead of being black, because a
-    black border would shift the statistics that normalise each frame.
+    A clip is ``B 3 T H W`` in [-1, 1]; image tokenizers take ``B 3 H W`` or T = 1. Any T >= 1 and H, W >= 16 works: a
+    clip is extended to whole cells by repeating its last frame, bottom row and right column, and what was added is
+    cut off again after decoding. The padding stands only at the ends, so that pixel (0, 0) and frame 0 stay where a
+    clip without padding has them (a causal net gives frame 0 a latent of its own), and it repeats instead of being
+    black, because a black border would shift the statistics that normalise each frame.
 
     Args:
         config: the network; see ``PRESETS``.
@@ -66,7 +66,8 @@ class CausalTokenizer(nn.Module):
             video: clip in [-1, 1], any float dtype, on the model's device.
 
         Raises:
-            InputError: the clip has the wrong rank, too small sides, integers, or several frames for an image tokenizer.
+            InputError: the clip has the wrong rank, too small sides, integers, or several frames for an image
+                tokenizer.
         """
         z = self.encode_raw(self._pad(self._as_clip(video)))
         if self.config.kind == "discrete":
@@ -87,8 +88,8 @@ class CausalTokenizer(nn.Module):
             frames, size: frames and (height, width) of the clip that was encoded; they cut off what ``encode`` padded.
 
         Raises:
-            InputError: the tokens are of the other kind, of another width, or out of range; or ``frames`` and ``size`` do
-                not belong to tokens of this shape.
+            InputError: the tokens are of the other kind, of another width, or out of range; or ``frames`` and
+                ``size`` do not belong to tokens of this shape.
         """
         z, still = self._as_latents(tokens)
         self._check_crop(z, frames, size)

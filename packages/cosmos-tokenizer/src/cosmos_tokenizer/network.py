@@ -1,4 +1,4 @@
-"""Encoder and decoder of the causal wavelet tokenizer (arXiv 2501.03575, section 4.1, figure 9), without quantiser and padding."""
+"""Encoder and decoder of the causal wavelet tokenizer (arXiv 2501.03575, section 4.1), no quantiser, no padding."""
 
 import torch.nn.functional as F
 from einops import rearrange
@@ -38,7 +38,7 @@ class DecoderLevel(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Wavelet patching, resolution levels from high to low, middle block, projection to ``z_channels``, 1x1 to the latents."""
+    """Wavelet patching, resolution levels from high to low, middle block, projection to the latents."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """1x1 from the latents, middle block, resolution levels from low to high, projection to wavelets, inverse wavelet."""
+    """Projection of the latents, middle block, resolution levels from low to high, inverse wavelet."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()

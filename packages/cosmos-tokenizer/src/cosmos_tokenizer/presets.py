@@ -1,4 +1,4 @@
-"""The released tokenizers (arXiv 2501.03575, section 4 and the model cards) as data, with the small ones beside them."""
+"""The released tokenizers (arXiv 2501.03575, section 4, and their model cards) as data, and small ones beside them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -82,4 +82,4 @@ PRESETS: Mapping[str, TokenizerConfig] = MappingProxyType(
         "nano-dv4x8x8": _discrete(_NANO, 16),
     }
 )
-"""Name of a model to its config: every released net, ``toy`` for tests, ``nano-*`` whose weights ship with the package."""
+"""Name to config: every released net, ``toy`` for tests, ``nano-*`` whose weights ship with the package."""

@@ -1,4 +1,4 @@
-"""Mean and deviation of the latents per channel and latent frame (arXiv 2501.03575, section 5.1.1), which diffusion models divide by."""
+"""Mean and deviation of latents per channel and frame, by which diffusion models normalise (arXiv 2501.03575, 5.1)."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 class LatentStatistics(nn.Module):
     """Statistics of continuous latents, measured on clips of ``F`` latent frames; kept in float32 beside any dtype.
 
-    Latent frame 0 holds a single picture and differs clearly from the rest, so the statistics are kept per latent frame. A
-    clip shorter than ``F`` uses the first rows. Beyond ``F`` (16 in the released nets) nothing was measured: the last
-    row serves every later frame, since the statistics level off along the clip.
+    Latent frame 0 holds a single picture and differs clearly from the rest, so the statistics are kept per latent
+    frame. A clip shorter than ``F`` uses the first rows. Beyond ``F`` (16 in the released nets) nothing was measured:
+    the last row serves every later frame, since the statistics level off along the clip.
 
     Args:
         mean_CF, std_CF: ``C F`` each, std > 0.

@@ -1,0 +1,132 @@
+"""The command line: `cosmos-posttrain pool | train | compare`.
+
+Exit codes: 0 done, 2 bad input (one line on standard error and nothing else there), 1 anything else. With `--json`
+the last line of standard output is one JSON object.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from cosmos_tokenizer.errors import InputError
+
+Run = Callable[[argparse.Namespace], dict[str, object]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+        result = args.run(args)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except InputError as error:
+        print(f"cosmos-posttrain: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"cosmos-posttrain: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; go on with --resume", file=sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps({"command": args.command, **result}))
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(prog="cosmos-posttrain", description="Train the models of the Cosmos family.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    pool = _command(commands, "pool", _pool, "footage to a pool of training clips")
+    pool.add_argument("footage", type=Path, help="folder that scripts/footage.py filled")
+    pool.add_argument("out", type=Path, help="folder to make")
+    pool.add_argument("--clips", type=int, default=6000, help="training clips, 0.84 MB each (default 6000)")
+    pool.add_argument("--seed", type=int, default=0)
+
+    train = _command(commands, "train", _train, "a recipe on a pool")
+    train.add_argument("recipe", help="name of a recipe")
+    train.add_argument("--data", type=Path, required=True, help="folder of a pool")
+    train.add_argument("--out", type=Path, required=True, help="folder of the run")
+    train.add_argument("--steps", type=int, help="instead of the recipe's")
+    train.add_argument("--save-every", type=int, help="steps between checkpoints, instead of the recipe's")
+    train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+
+    compare = _command(commands, "compare", _compare, "tokenizers beside block PCAs of their size, on held-out clips")
+    compare.add_argument(
+        "models", nargs="+", help="continuous or discrete 4x8x8 tokenizers, anything cosmos_tokenizer.load takes"
+    )
+    compare.add_argument("--footage", type=Path, required=True, help="folder with the held-out clips")
+    compare.add_argument("--data", type=Path, required=True, help="folder of the pool that the PCAs are fitted on")
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[_Parser]", name: str, run: Run, does: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=does, description=does, allow_abbrev=False)
+    command.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    command.set_defaults(run=run)
+    return command
+
+
+def _pool(args: argparse.Namespace) -> dict[str, object]:
+    from cosmos_posttrain import clip_pool
+
+    return {"pool": str(clip_pool.build(args.footage, args.out, clips=args.clips, seed=args.seed))}
+
+
+def _train(args: argparse.Namespace) -> dict[str, object]:
+    from dataclasses import replace
+
+    import torch
+
+    from cosmos_posttrain.recipes import RECIPES
+    from cosmos_posttrain.recipes.tokenizer import run
+    from cosmos_tokenizer import save
+
+    if args.recipe not in RECIPES:
+        raise InputError(f"no recipe {args.recipe!r}: there are {', '.join(RECIPES)}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    recipe = RECIPES[args.recipe]
+    changes = {"steps": args.steps, "save_every": args.save_every}
+    loop = replace(recipe.loop, **{name: value for name, value in changes.items() if value is not None})
+    model = run(replace(recipe, loop=loop), args.data, args.out, resume=args.resume)
+    out = args.out / "model.safetensors"
+    save(model, out, storage=torch.float16)
+    print(f"wrote {out}")
+    return {"model": str(out), "steps": loop.steps}
+
+
+def _compare(args: argparse.Namespace) -> dict[str, object]:
+    from cosmos_posttrain import block_pca, clip_pool, holdout
+    from cosmos_tokenizer import load
+
+    blocks = block_pca.sample_blocks(clip_pool.open_split(args.data), seed=0)
+    codecs: dict[str, holdout.Reconstruct] = {}
+    for name in args.models:
+        model = load(name)
+        pca = block_pca.fit(blocks, components=model.config.latent_channels)
+        if model.config.levels:
+            pca = block_pca.fit_levels(pca, blocks, model.config.levels)
+        codecs |= {name: model.reconstruct, f"PCA beside {name}": pca.reconstruct}
+    scores = holdout.evaluate(codecs, holdout.held_out(args.footage))
+    print(holdout.table(scores))
+    return {"scores": holdout.summarise(scores)}
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake, as for every other bad input, instead of the usage and a line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
