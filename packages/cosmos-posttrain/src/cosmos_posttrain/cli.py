@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--footage", type=Path, required=True, help="folder with the held-out clips")
     compare.add_argument("--data", type=Path, required=True, help="folder of the pool that the PCAs are fitted on")
+    compare.add_argument("--blocks", type=int, default=24, help="blocks of each pool clip for the PCAs (default 24)")
     return parser
 
 
@@ -105,10 +106,13 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _compare(args: argparse.Namespace) -> dict[str, object]:
+    import numpy as np
+
     from cosmos_posttrain import block_pca, clip_pool, holdout
     from cosmos_tokenizer import load
 
-    blocks = block_pca.sample_blocks(clip_pool.open_split(args.data), seed=0)
+    windows = holdout.held_out(args.footage)
+    blocks = block_pca.sample_blocks(clip_pool.open_split(args.data), args.blocks, np.random.default_rng(0))
     codecs: dict[str, holdout.Reconstruct] = {}
     for name in args.models:
         model = load(name)
@@ -116,9 +120,17 @@ def _compare(args: argparse.Namespace) -> dict[str, object]:
         if model.config.levels:
             pca = block_pca.fit_levels(pca, blocks, model.config.levels)
         codecs |= {name: model.reconstruct, f"PCA beside {name}": pca.reconstruct}
-    scores = holdout.evaluate(codecs, holdout.held_out(args.footage))
+    scores = holdout.evaluate(codecs, windows)
     print(holdout.table(scores))
-    return {"scores": holdout.summarise(scores)}
+    figures = holdout.summarise(scores)
+    gains = {
+        name: {clip: row["per_frame"] - figures[f"PCA beside {name}"][clip]["per_frame"] for clip, row in clips.items()}
+        for name, clips in figures.items()
+        if name in args.models
+    }
+    for name, clips in gains.items():
+        print(f"{name} above its PCA: " + ", ".join(f"{clip} {gain:+.2f} dB" for clip, gain in clips.items()))
+    return {"figures": figures, "gains": gains}
 
 
 class _Parser(argparse.ArgumentParser):

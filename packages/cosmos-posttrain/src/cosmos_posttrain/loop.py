@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ KEPT_CHECKPOINTS = 2
 REPORT_SECONDS = 5.0
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What is trained and how it is scored; anything with these members will do."""
 

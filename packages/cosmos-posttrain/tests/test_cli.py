@@ -1,0 +1,86 @@
+"""The command: a toy run from start to loadable weights, resumed and repeated; what it refuses, in one line."""
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from cosmos_posttrain import holdout
+from cosmos_posttrain.cli import main
+from cosmos_tokenizer import PRESETS, CausalTokenizer, load, save
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_a_toy_run_writes_weights_that_load(
+    small_pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "tokenizer-toy", "--data", str(small_pool), "--steps", "3", "--json"]
+    assert main([*arguments, "--out", str(tmp_path / "a")]) == 0
+    assert last_line(capsys) == {"command": "train", "model": str(tmp_path / "a/model.safetensors"), "steps": 3}
+    model = load(tmp_path / "a/model.safetensors")
+    assert model.config == PRESETS["nano-cv4x8x8"]
+    assert model.dtype == torch.float32
+    rows = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 3
+    assert rows[-1]["psnr"] > 15
+    assert main([*arguments, "--out", str(tmp_path / "b"), "--save-every", "2"]) == 0
+    (tmp_path / "b/checkpoints/step-3.pt").unlink()
+    assert main([*arguments, "--out", str(tmp_path / "b"), "--save-every", "2", "--resume"]) == 0
+    again = load(tmp_path / "b/model.safetensors").state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
+
+
+def test_compare_reports_each_clip_and_the_gain(
+    small_pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(holdout, "STARTS", {"bikes": (0,), "carphone": (1,)})
+    monkeypatch.setattr(holdout, "SQUARE", {"bikes": 32})
+    for name in ("bikes", "carphone"):
+        with av.open(str(tmp_path / f"{name}.mp4"), "w") as out:
+            stream = out.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+            for level in range(0, 200, 10):
+                picture = np.full((32, 32, 3), level, np.uint8)
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            out.mux(stream.encode())
+    model = str(tmp_path / "m.safetensors")
+    save(CausalTokenizer(PRESETS["nano-dv4x8x8"]), model)
+    command = ["compare", model, "--footage", str(tmp_path), "--data", str(small_pool), "--json"]
+    assert main(command) == 0
+    result = last_line(capsys)
+    figures = result["figures"]
+    for clip in ("bikes", "carphone", "mean"):
+        expected = figures[model][clip]["per_frame"] - figures[f"PCA beside {model}"][clip]["per_frame"]
+        assert result["gains"][model][clip] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nano-zz", "--data", "p", "--out", "r"], "no recipe 'nano-zz': there are nano-cv4x8x8"),
+        (["train", "tokenizer-toy", "--data", "nowhere", "--out", "r"], "nowhere"),
+        (["train", "tokenizer-toy", "--data", "p", "--out", "r", "--steps", "0"], "steps is 0"),
+        (["compare", "m", "--footage", "nowhere", "--data", "p"], "nowhere/bikes.mp4"),
+        (["pool", "nowhere", "out"], "nowhere"),
+        (["fly"], "fly"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
