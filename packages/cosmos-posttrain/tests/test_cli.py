@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_posttrain import holdout
+from cosmos_posttrain import clip_pool, holdout
 from cosmos_posttrain.cli import main
+from cosmos_posttrain.recipes.tokenizer import to_video
 from cosmos_tokenizer import PRESETS, CausalTokenizer, load, save
 
 
@@ -26,6 +27,10 @@ def test_a_toy_run_writes_weights_that_load(
     model = load(tmp_path / "a/model.safetensors")
     assert model.config == PRESETS["nano-cv4x8x8"]
     assert model.dtype == torch.float32
+    latents = model.encode(to_video(clip_pool.open_split(small_pool)))
+    normalised = model.normalize(latents)
+    torch.testing.assert_close(normalised.mean((0, 3, 4)), torch.zeros(16, 3), atol=2e-2, rtol=0)
+    torch.testing.assert_close(normalised.std((0, 3, 4)), torch.ones(16, 3), atol=2e-2, rtol=0)
     rows = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 3
     assert rows[-1]["psnr"] > 15

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cosmos_posttrain import clip_pool, pca_start
 from cosmos_posttrain.loop import LoopConfig, train
-from cosmos_tokenizer import PRESETS, CausalTokenizer
+from cosmos_tokenizer import PRESETS, CausalTokenizer, LatentStatistics
 
 START_CLIPS = 48
+STATISTICS_CLIPS = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,4 +106,13 @@ def run(recipe: TokenizerRecipe, pool: Path, out: Path, *, resume: bool = False)
     averaged = train(Reconstruction(model, pool, recipe), recipe.loop, out, resume=resume)
     assert isinstance(averaged, CausalTokenizer)
     pca_start.finish(averaged)
+    if averaged.config.kind == "continuous":
+        averaged.statistics = measure_statistics(averaged, training[:STATISTICS_CLIPS])
     return averaged
+
+
+@torch.no_grad()
+def measure_statistics(model: CausalTokenizer, clips: UInt8[np.ndarray, "N T H W 3"]) -> LatentStatistics:
+    """Mean and deviation of the latents of some clips, per channel and latent frame."""
+    z_NCTHW = torch.cat([model.encode(to_video(clip[None])) for clip in clips]).double()
+    return LatentStatistics(z_NCTHW.mean((0, 3, 4)), z_NCTHW.std((0, 3, 4)))
