@@ -19,6 +19,7 @@ from cosmos_tokenizer.images import IMAGE_SUFFIXES, check_image_name, is_image
 from cosmos_tokenizer.inputs import Inputs, find_inputs, plan_outputs
 from cosmos_tokenizer.jsontext import to_json
 from cosmos_tokenizer.media import read_media, to_clip, to_frames, write_media
+from cosmos_tokenizer.memory import room_for_frames
 from cosmos_tokenizer.model import CausalTokenizer
 from cosmos_tokenizer.presets import PRESETS
 from cosmos_tokenizer.progress import Progress
@@ -195,7 +196,7 @@ def _named(path: Path, progress: Progress) -> Iterator[None]:
 
 
 def _read_for(loaded: Loaded, path: Path) -> Video:
-    media = read_media(path)
+    media = read_media(path, room=room_for_frames(loaded.model))
     if loaded.model.config.media == "image" and media.rate is not None:
         raise InputError(
             f"{path}: is a video, and {loaded.name} takes pictures; use a video model such as nano-cv4x8x8"

@@ -11,11 +11,11 @@ from cosmos_tokenizer.images import is_image, read_image, write_image
 from cosmos_tokenizer.video import Video, read_video, write_video
 
 
-def read_media(path: Path | str) -> Video:
+def read_media(path: Path | str, *, room: int | None = None) -> Video:
     """Read a picture as one frame without a rate, and anything else as a video; see the two readers for errors."""
     if is_image(path):
         return Video(frames=read_image(path)[None], rate=None)
-    return read_video(path)
+    return read_video(path, room=room)
 
 
 def write_media(path: Path | str, media: Video) -> None:

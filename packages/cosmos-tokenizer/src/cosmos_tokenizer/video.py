@@ -48,11 +48,16 @@ class Video:
     rate: Fraction | None
 
 
-def read_video(path: Path | str) -> Video:
+def read_video(path: Path | str, *, room: int | None = None) -> Video:
     """Read every frame of the first video stream, turned upright by its rotation tag.
 
+    Args:
+        path: file in any format that FFmpeg reads.
+        room: bytes that the frames may take; None for no bound.
+
     Raises:
-        InputError: the file is missing, a folder, no video, audio only, damaged, cut short, or has no frames.
+        InputError: the file is missing, a folder, no video, audio only, damaged, cut short, has no frames, or has more
+            of them than there is room for.
     """
     path = Path(path)
     if not path.exists():
@@ -70,7 +75,7 @@ def read_video(path: Path | str) -> Video:
             if not streams:
                 what = "has sound but no video stream" if container.streams.audio else "has no video stream"
                 raise InputError(f"{path}: {what}; give a file with pictures in it")
-            frames = list(_upright_frames(container, streams[0], path))
+            frames = _that_fit(_upright_frames(container, streams[0], path), room, path)
             rate = streams[0].average_rate or streams[0].guessed_rate or Fraction(25)
     except FFmpegError as error:
         if lacking:
@@ -146,6 +151,18 @@ def _upright_frames(container: InputContainer, stream: VideoStream, path: Path) 
         reason = (error.strerror or "unknown error").lower()
         line = f"{path}: is truncated or damaged after frame {done} ({reason}); copy it again, or cut it before there"
         raise InputError(line) from error
+
+
+def _that_fit(frames: Iterator[np.ndarray], room: int | None, path: Path) -> list[np.ndarray]:
+    kept: list[np.ndarray] = []
+    for frame in frames:
+        kept.append(frame)
+        if room is not None and len(kept) * frame.nbytes > room:
+            raise InputError(
+                f"{path}: is too long for the free memory, which ends near frame {len(kept)} of "
+                f"{frame.shape[1]}x{frame.shape[0]}; cut it into shorter clips or scale it down"
+            )
+    return kept
 
 
 def _rgb(frame: av.VideoFrame, convert: VideoReformatter) -> UInt8[np.ndarray, "H W 3"]:
