@@ -105,12 +105,19 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def nano(session: nox.Session) -> None:
-    """Train a shipped nano anew: `nox -s nano -- nano-cv4x8x8`."""
+    """Train a shipped nano anew and compare it with block PCA: `nox -s nano -- nano-cv4x8x8`. Goes on where it stopped."""
     share(session)
-    if not session.posargs:
+    if len(session.posargs) != 1:
         session.error("name what to train: nox -s nano -- nano-cv4x8x8")
+    (name,) = session.posargs
+    run = f"runs/{name}"
+    command = str(BIN / "cosmos-posttrain")
     python(session, "scripts/footage.py", "--out", "data/footage")
-    session.run(str(BIN / "cosmos-posttrain"), "train", *session.posargs, external=True)
+    if not Path("data/pool").exists():
+        session.run(command, "pool", "data/footage", "data/pool", external=True)
+    session.run(command, "train", name, "--data", "data/pool", "--out", run, "--resume", external=True)
+    weights = f"{run}/model.safetensors"
+    session.run(command, "compare", weights, "--footage", "data/footage", "--data", "data/pool", external=True)
 
 
 @nox.session(venv_backend="none", tags=["checks"])
