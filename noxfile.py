@@ -105,7 +105,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def nano(session: nox.Session) -> None:
-    """Footage, pool, training and comparison of a shipped nano: `nox -s nano -- nano-cv4x8x8`. Resumes where it stopped."""
+    """Footage, pool, training and comparison of a nano: `nox -s nano -- nano-cv4x8x8`. Resumes where it stopped."""
     share(session)
     if len(session.posargs) != 1:
         session.error("name what to train: nox -s nano -- nano-cv4x8x8")
