@@ -262,7 +262,7 @@ def test_loaders_ask_for_their_half(checkpoint: Callable[..., tuple[Path, Causal
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_the_way_out_is_named(checkpoint: Callable[..., tuple[Path, CausalTokenizer]]) -> None:
     path, _ = checkpoint("cv8x8x8-0.1")
-    with pytest.raises(InputError, match='device="cpu"'):
+    with pytest.raises(InputError, match="device='cpu'"):
         CausalVideoTokenizer(checkpoint=path)
 
 

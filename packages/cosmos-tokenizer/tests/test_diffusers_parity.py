@@ -99,6 +99,7 @@ def test_a_folder_that_diffusers_writes_is_read_with_its_statistics(tmp_path: Pa
     widths = {"encoder_block_out_channels": (4, 8, 8, 8), "decode_block_out_channels": (8, 8, 8, 8)}
     theirs = AutoencoderKLCosmos(num_layers=1, **widths).eval()
     theirs.save_pretrained(tmp_path / "pipeline" / "vae")
+    theirs.save_pretrained(tmp_path / "pipeline" / "vae", variant="fp16")
     model = load(tmp_path / "pipeline")
     compare(model, theirs, torch.rand(1, 3, 9, 16, 16) * 2 - 1)
     std_CF = torch.tensor(theirs.config["latents_std"]).view(16, 16)

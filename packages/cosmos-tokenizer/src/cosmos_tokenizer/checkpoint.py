@@ -97,12 +97,9 @@ def available_device(device: str | torch.device) -> torch.device:
     """
     try:
         target = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device is {device!r}: use 'cpu' or 'cuda'") from error
-    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f'device is {str(target)!r}, and torch sees {torch.cuda.device_count()} GPUs here: use device="cpu"'
-        )
+        torch.empty(1, device=target)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        raise InputError(f"device is {str(device)!r}, and torch finds none such here: use device='cpu'") from error
     return target
 
 

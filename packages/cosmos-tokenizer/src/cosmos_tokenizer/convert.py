@@ -61,15 +61,22 @@ def _write_native(model: CausalTokenizer, path: Path) -> list[Path]:
     beside = path.with_name(native.STATISTICS_FILE)
     if path.name == beside.name:
         raise InputError(f"output is {path}: that name is of the statistics beside a native checkpoint, use another")
+    new = False
     if model.statistics is not None:
         values = model.statistics.mean.cpu(), model.statistics.std.cpu()
         written = _pickled(values)
         if beside.exists() and beside.read_bytes() != written:
             raise InputError(f"{beside} holds the statistics of another checkpoint: write into a folder of its own")
+        new = not beside.exists()
         write_whole(beside, written)
     elif beside.exists():
         raise InputError(f"{beside} would be read as statistics of this checkpoint, which has none: use another folder")
-    write_whole(path, _pickled(native.to_native(model, parts_of(model))))
+    try:
+        write_whole(path, _pickled(native.to_native(model, parts_of(model))))
+    except BaseException:
+        if new:
+            beside.unlink()
+        raise
     return [path] if model.statistics is None else [path, beside]
 
 

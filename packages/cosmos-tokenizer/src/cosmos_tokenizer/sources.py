@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cosmos_tokenizer import hub
 from cosmos_tokenizer.config import TokenizerConfig
+from cosmos_tokenizer.diffusers_layout import WEIGHTS_FILE
 from cosmos_tokenizer.errors import InputError
 from cosmos_tokenizer.native import STATISTICS_FILE
 from cosmos_tokenizer.presets import PRESETS
@@ -16,7 +17,15 @@ Source = str | Path | tuple[str | Path, str | Path]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".jit", ".ckpt")
 # As published; the file that holds both halves first, so that nothing is read twice.
-_IN_A_FOLDER = (("autoencoder.jit",), ("encoder.jit", "decoder.jit"), ("encoder.jit",), ("decoder.jit",), ("model.pt",))
+_IN_A_FOLDER = (
+    ("autoencoder.jit",),
+    ("encoder.jit", "decoder.jit"),
+    ("encoder.jit",),
+    ("decoder.jit",),
+    ("model.pt",),
+    ("model.safetensors",),
+    (WEIGHTS_FILE,),
+)
 
 
 @dataclass(frozen=True, slots=True)
