@@ -39,7 +39,7 @@ def test_no_time_is_told_from_too_little_work() -> None:
     progress = Progress(100, stream=out, clock=clock)
     progress.start("a.mp4")
     clock.now = PERIOD
-    progress.advance(1)
+    progress.advance(1.0)
     assert out.getvalue() == "a.mp4: 1% of all\n"
 
 
@@ -47,10 +47,10 @@ def test_on_a_terminal_a_bar_shows_the_share_and_is_cleared() -> None:
     out = Terminal()
     with Progress(2, stream=out) as progress:
         progress.start("a.mp4")
-        progress.advance(1)
+        progress.advance(1.0)
         progress.say("a.mp4 -> b.mp4")
         progress.start("c.mp4")
-        progress.advance(1)
+        progress.advance(1.0)
     assert "c.mp4  50%|" in out.getvalue()
     assert "a.mp4 -> b.mp4\n" in out.getvalue()
 
@@ -73,6 +73,6 @@ def test_a_network_counts_its_layers_up_to_its_share_exactly() -> None:
 
 def test_layers_are_let_go_when_the_network_fails() -> None:
     net = nn.Sequential(nn.Linear(2, 2))
-    with pytest.raises(RuntimeError), Progress(1, stream=io.StringIO()).follow(net, 1):  # noqa: PT012
+    with pytest.raises(RuntimeError), Progress(1, stream=io.StringIO()).follow(net, 1.0):  # noqa: PT012
         net(torch.zeros(1, 3))
     assert not net[0]._forward_hooks

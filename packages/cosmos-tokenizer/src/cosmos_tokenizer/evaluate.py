@@ -152,7 +152,7 @@ def table(scores: Sequence[Score]) -> str:
     )
 
 
-def _figures(of: Mapping[str, float]) -> list[str]:
+def _figures(of: Mapping[str, Any]) -> list[str]:
     decibels = [f"{of['psnr_frame']:.2f}", f"{of['psnr_video']:.2f}"]
     return [*decibels, f"{of['ssim']:.4f}", f"{of['ms_per_frame']:.1f}", f"{of['memory_mb']:.0f}"]
 

@@ -3,6 +3,8 @@
 PSNR per frame averages the decibels of single frames (the training-time metric); PSNR per video takes one mean squared
 error over all frames (TokenBench). The first is never lower. Samples are widened before they are subtracted: 8-bit
 differences wrap around, and published Cosmos tables before 2025 were computed that way.
+
+Shapes that disagree are a ValueError.
 """
 
 import math
@@ -19,7 +21,7 @@ WINDOW = 7
 
 
 def psnr_per_frame(
-    reference: Num[Tensor, "T H W C"], other: Num[Tensor, "T H W C"], *, data_range: float | None = None
+    reference: Num[Tensor, "T H W C"], other: Num[Tensor, "_T _H _W _C"], *, data_range: float | None = None
 ) -> Float64[Tensor, " T"]:
     """Return the PSNR of every frame in dB, infinite where two frames are identical.
 
@@ -30,7 +32,7 @@ def psnr_per_frame(
 
 
 def psnr_per_video(
-    reference: Num[Tensor, "T H W C"], other: Num[Tensor, "T H W C"], *, data_range: float | None = None
+    reference: Num[Tensor, "T H W C"], other: Num[Tensor, "_T _H _W _C"], *, data_range: float | None = None
 ) -> float:
     """Return the PSNR of the mean squared error over all frames in dB, infinite where they are identical."""
     peak = _data_range(reference, other, data_range)
@@ -38,7 +40,7 @@ def psnr_per_video(
 
 
 def ssim_per_frame(
-    reference: Num[Tensor, "T H W C"], other: Num[Tensor, "T H W C"], *, data_range: float | None = None
+    reference: Num[Tensor, "T H W C"], other: Num[Tensor, "_T _H _W _C"], *, data_range: float | None = None
 ) -> Float64[Tensor, " T"]:
     """Return the mean SSIM of every frame, over positions and channels: 7x7 uniform window, K1 0.01, K2 0.03."""
     peak = _data_range(reference, other, data_range)

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOBase
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -27,7 +28,7 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self, total: int, *, stream: TextIO | TextIOBase | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._stream = stream or sys.stdout
         self._total, self._done, self._label = total, 0.0, ""
