@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cosmos_tokenizer.errors import InputError
 
@@ -141,8 +141,8 @@ class TokenizerConfig:
         Raises:
             InputError: a field is unknown or missing.
         """
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
         try:
-            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
-            # type: ignore[arg-type]
+            return cls(**values)
         except TypeError as error:
             raise InputError(f"not a tokenizer config: {error}") from error
