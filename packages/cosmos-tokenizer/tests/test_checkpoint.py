@@ -166,9 +166,9 @@ def test_a_pair_and_a_folder_of_torchscript_are_one_network(
 def test_statistics_beside_a_native_file_are_its_own(tmp_path: Path, random_tokenizer: Maker) -> None:
     model = random_tokenizer(VIDEO)
     mean, std = torch.randn(16, 3), torch.rand(16, 3) + 0.1
-    torch.save(to_native(model, "both"), tmp_path / "model.pt")
+    torch.save(to_native(model, "both"), tmp_path / "net.pt")
     torch.save((mean.flatten(), std.flatten().bfloat16()), tmp_path / "mean_std.pt")
-    for source in (tmp_path, tmp_path / "model.pt"):
+    for source in (tmp_path, tmp_path / "net.pt"):
         assert torch.equal(load(source).statistics.mean, mean)
         assert torch.equal(load(source).statistics.std, std.bfloat16().float())
 
