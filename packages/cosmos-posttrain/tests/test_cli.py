@@ -23,7 +23,7 @@ def test_a_toy_run_writes_weights_that_load(
 ) -> None:
     arguments = ["train", "tokenizer-toy", "--data", str(small_pool), "--steps", "3", "--json"]
     assert main([*arguments, "--out", str(tmp_path / "a")]) == 0
-    assert last_line(capsys) == {"command": "train", "model": str(tmp_path / "a/model.safetensors"), "steps": 3}
+    assert last_line(capsys) == {"command": "train", "model": str(tmp_path / "a/model.safetensors"), "steps": 6}
     model = load(tmp_path / "a/model.safetensors")
     assert model.config == PRESETS["nano-cv4x8x8"]
     assert model.dtype == torch.float32
@@ -31,11 +31,11 @@ def test_a_toy_run_writes_weights_that_load(
     normalised = model.normalize(latents)
     torch.testing.assert_close(normalised.mean((0, 3, 4)), torch.zeros(16, 3), atol=2e-2, rtol=0)
     torch.testing.assert_close(normalised.std((0, 3, 4)), torch.ones(16, 3), atol=2e-2, rtol=0)
-    rows = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "a/long/metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["step"] == 3
     assert rows[-1]["psnr"] > 15
     assert main([*arguments, "--out", str(tmp_path / "b"), "--save-every", "2"]) == 0
-    (tmp_path / "b/checkpoints/step-3.pt").unlink()
+    (tmp_path / "b/long/checkpoints/step-3.pt").unlink()
     assert main([*arguments, "--out", str(tmp_path / "b"), "--save-every", "2", "--resume"]) == 0
     again = load(tmp_path / "b/model.safetensors").state_dict()
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())

@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", help="name of a recipe")
     train.add_argument("--data", type=Path, required=True, help="folder of a pool")
     train.add_argument("--out", type=Path, required=True, help="folder of the run")
-    train.add_argument("--steps", type=int, help="instead of the recipe's")
+    train.add_argument("--steps", type=int, help="of each stage, instead of the recipe's")
     train.add_argument("--save-every", type=int, help="steps between checkpoints, instead of the recipe's")
     train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
@@ -97,12 +97,13 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
         torch.set_num_threads(args.threads)
     recipe = RECIPES[args.recipe]
     changes = {"steps": args.steps, "save_every": args.save_every}
-    loop = replace(recipe.loop, **{name: value for name, value in changes.items() if value is not None})
-    model = run(replace(recipe, loop=loop), args.data, args.out, resume=args.resume)
+    given = {name: value for name, value in changes.items() if value is not None}
+    stages = tuple(replace(stage, loop=replace(stage.loop, **given)) for stage in recipe.stages)
+    model = run(replace(recipe, stages=stages), args.data, args.out, resume=args.resume)
     out = args.out / "model.safetensors"
     save(model, out, storage=torch.float16)
     print(f"wrote {out}")
-    return {"model": str(out), "steps": loop.steps}
+    return {"model": str(out), "steps": sum(stage.loop.steps for stage in stages)}
 
 
 def _compare(args: argparse.Namespace) -> dict[str, object]:

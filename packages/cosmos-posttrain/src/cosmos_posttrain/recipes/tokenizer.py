@@ -18,26 +18,40 @@ STATISTICS_CLIPS = 128
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """A stretch of training: how long, and what it sees of each clip."""
+
+    name: str
+    loop: LoopConfig
+    batch: int
+    frames: int
+    crop: int = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerRecipe:
-    """A tokenizer of ``cosmos_tokenizer.PRESETS``, what it sees of each clip, and how long."""
+    """A tokenizer of ``cosmos_tokenizer.PRESETS`` and its stages, each from the averaged weights of the one before."""
 
     preset: str
-    loop: LoopConfig
-    batch: int = 8
-    frames: int = 9
-    crop: int = 64
+    stages: tuple[Stage, ...]
     validation_clips: int = 16
 
 
+# Within 9 frames every causal convolution still sees the first frame, which is a latent of its own; frames after those
+# come out wrong until clips are longer.
+_NANO = (
+    Stage(name="short", loop=LoopConfig(steps=2400, learning_rate=5e-4, ema=0.998), batch=8, frames=9),
+    Stage(name="long", loop=LoopConfig(steps=600, learning_rate=2.5e-4, flat=0.1, ema=0.99), batch=5, frames=17),
+)
+_TOY = (
+    Stage(name="short", loop=LoopConfig(steps=4, learning_rate=5e-4, save_every=2), batch=2, frames=5),
+    Stage(name="long", loop=LoopConfig(steps=4, learning_rate=5e-4, save_every=2), batch=2, frames=9),
+)
+
 RECIPES = {
-    "nano-cv4x8x8": TokenizerRecipe(preset="nano-cv4x8x8", loop=LoopConfig(steps=2400, learning_rate=5e-4, ema=0.998)),
-    "nano-dv4x8x8": TokenizerRecipe(preset="nano-dv4x8x8", loop=LoopConfig(steps=2400, learning_rate=5e-4, ema=0.998)),
-    "tokenizer-toy": TokenizerRecipe(
-        preset="nano-cv4x8x8",
-        loop=LoopConfig(steps=8, learning_rate=5e-4, save_every=4, validate_every=4),
-        batch=2,
-        validation_clips=2,
-    ),
+    "nano-cv4x8x8": TokenizerRecipe(preset="nano-cv4x8x8", stages=_NANO),
+    "nano-dv4x8x8": TokenizerRecipe(preset="nano-dv4x8x8", stages=_NANO),
+    "tokenizer-toy": TokenizerRecipe(preset="nano-cv4x8x8", stages=_TOY, validation_clips=2),
 }
 """Name to recipe; ``tokenizer-toy`` runs in seconds and is for trying things out."""
 
@@ -49,14 +63,14 @@ class Reconstruction:
     PSNR is, gives up on fast motion.
     """
 
-    def __init__(self, module: CausalTokenizer, pool: Path, recipe: TokenizerRecipe) -> None:
+    def __init__(self, module: CausalTokenizer, pool: Path, stage: Stage, validation_clips: int) -> None:
         self.module = module
-        self.recipe = recipe
+        self.stage = stage
         self._training = clip_pool.open_split(pool)
-        self._validation = to_video(clip_pool.open_split(pool, "development")[: recipe.validation_clips])
+        self._validation = to_video(clip_pool.open_split(pool, "development")[:validation_clips])
 
     def loss(self, step: int) -> Tensor:
-        """Loss of the batch that ``step`` and the recipe's seed choose."""
+        """Loss of the batch that ``step`` and the stage's seed choose."""
         video = self._batch(step)
         error = (self.module(video) - video).square().mean(dim=(1, 2, 3, 4))
         return (error + 1e-6).sqrt().mean()
@@ -67,14 +81,14 @@ class Reconstruction:
         return {"psnr": torch.stack(psnr).mean().item()}
 
     def _batch(self, step: int) -> Float[Tensor, "B 3 T H W"]:
-        recipe = self.recipe
-        rng = np.random.default_rng((recipe.loop.seed, step))
+        stage = self.stage
+        rng = np.random.default_rng((stage.loop.seed, step))
         count, length, height, width, _ = self._training.shape
         clips = []
-        for index in rng.integers(count, size=recipe.batch):
-            t = rng.integers(length - recipe.frames + 1)
-            y, x = rng.integers(height - recipe.crop + 1), rng.integers(width - recipe.crop + 1)
-            clip = self._training[index, t : t + recipe.frames, y : y + recipe.crop, x : x + recipe.crop]
+        for index in rng.integers(count, size=stage.batch):
+            t = rng.integers(length - stage.frames + 1)
+            y, x = rng.integers(height - stage.crop + 1), rng.integers(width - stage.crop + 1)
+            clip = self._training[index, t : t + stage.frames, y : y + stage.crop, x : x + stage.crop]
             clip = clip[:: rng.choice((-1, 1))]
             clips.append(clip[:, :, :: rng.choice((-1, 1))])
         return to_video(np.stack(clips))
@@ -93,22 +107,26 @@ def frame_psnr(video: Tensor, target: Tensor) -> Tensor:
 def run(recipe: TokenizerRecipe, pool: Path, out: Path, *, resume: bool = False) -> CausalTokenizer:
     """Train ``recipe`` on a pool of :mod:`cosmos_posttrain.clip_pool` and return the averaged weights.
 
+    Each stage is a run of its own in ``out/<stage>``; with ``resume``, finished stages are not run again.
+
     Raises:
         InputError: the pool or the run folder is not what it should be.
     """
-    torch.manual_seed(recipe.loop.seed)
+    first = recipe.stages[0]
+    torch.manual_seed(first.loop.seed)
     model = CausalTokenizer(PRESETS[recipe.preset])
     training = clip_pool.open_split(pool)
-    chosen = np.random.default_rng(recipe.loop.seed).choice(
+    chosen = np.random.default_rng(first.loop.seed).choice(
         len(training), min(START_CLIPS, len(training)), replace=False
     )
-    pca_start.start(model, to_video(training[np.sort(chosen)][:, : recipe.frames]))
-    averaged = train(Reconstruction(model, pool, recipe), recipe.loop, out, resume=resume)
-    assert isinstance(averaged, CausalTokenizer)
-    pca_start.finish(averaged)
-    if averaged.config.kind == "continuous":
-        averaged.statistics = measure_statistics(averaged, training[:STATISTICS_CLIPS])
-    return averaged
+    pca_start.start(model, to_video(training[np.sort(chosen)][:, : first.frames]))
+    for stage in recipe.stages:
+        objective = Reconstruction(model, pool, stage, recipe.validation_clips)
+        model.load_state_dict(train(objective, stage.loop, out / stage.name, resume=resume).state_dict())
+    pca_start.finish(model)
+    if model.config.kind == "continuous":
+        model.statistics = measure_statistics(model, training[:STATISTICS_CLIPS])
+    return model
 
 
 @torch.no_grad()
