@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_posttrain import clip_pool, holdout
+from cosmos_posttrain import clip_pool, holdout, worlds
 from cosmos_posttrain.cli import main
 from cosmos_posttrain.recipes.tokenizer import to_video
-from cosmos_tokenizer import PRESETS, CausalTokenizer, load, save
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, save
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
@@ -73,6 +73,8 @@ def test_compare_reports_each_clip_and_the_gain(
         (["train", "tokenizer-toy", "--data", "p", "--out", "r", "--steps", "0"], "steps is 0"),
         (["compare", "m", "--footage", "nowhere", "--data", "p"], "nowhere/bikes.mp4"),
         (["pool", "nowhere", "out"], "nowhere"),
+        (["train", "tokenizer-toy", "--data", "p", "--out", "r", "--threads", "-1"], "'-1' is not a whole number"),
+        (["pool", "nowhere", "out", "--clips", "-3"], "'-3' is not a whole number"),
         (["fly"], "fly"),
     ],
 )
@@ -89,3 +91,27 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_that_cannot_render_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library() -> None:
+        raise AttributeError("'NoneType' object has no attribute 'glGetError'")
+
+    monkeypatch.setattr(worlds, "load_mujoco", no_library)
+    with pytest.raises(InputError, match="cannot render.*glGetError.*apt-get install libosmesa6"):
+        worlds.check_renderer()
+
+
+def test_compare_refuses_another_compression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, frames in (("bikes", 230), ("carphone", 110)):
+        with av.open(str(tmp_path / f"{name}.mp4"), "w") as out:
+            stream = out.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
+            for _ in range(frames):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
+            out.mux(stream.encode())
+    np.save(tmp_path / "training.npy", np.zeros((1, 17, 16, 16, 3), np.uint8))
+    save(CausalTokenizer(PRESETS["toy"]), tmp_path / "toy.safetensors")
+    command = ["compare", str(tmp_path / "toy.safetensors"), "--footage", str(tmp_path), "--data", str(tmp_path)]
+    assert main(command) == 2
+    assert "compresses 8x8x8" in capsys.readouterr().err

@@ -63,6 +63,8 @@ train(Line(7, lambda: os.kill(os.getpid(), signal.SIGKILL)), {CONFIG!r}, Path({s
 """
     killed = subprocess.run([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
     assert killed.returncode == -signal.SIGKILL
+    with (tmp_path / "cut/metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "lo')
     resumed = train(Line(), CONFIG, tmp_path / "cut", resume=True, say=silent)
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]

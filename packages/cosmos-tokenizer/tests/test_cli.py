@@ -46,12 +46,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained toys in a folder, one of each kind, and a second continuous one."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
-    for name, config in {
-        "toy": PRESETS["toy"],
-        "other": PRESETS["toy"],
-        "discrete": PRESETS["toy-discrete"],
-        "image": IMAGE_TOY,
-    }.items():
+    toy, discrete = PRESETS["toy"], PRESETS["toy-discrete"]
+    for name, config in {"toy": toy, "other": toy, "discrete": discrete, "image": IMAGE_TOY}.items():
         save(CausalTokenizer(config), folder / f"{name}.safetensors")
     return folder
 
@@ -262,6 +258,7 @@ BAD = {
     "video name": ("decode clip.safetensors a.avi", "toy", "a.avi: video is written as MP4"),
     "picture name": ("reconstruct pic.png a.mp4", "toy", "a.mp4: a picture is written as PNG or JPEG"),
     "output is a folder of several": ("encode clip.mp4 pic.png clip.safetensors", "toy", "need a folder"),
+    "video as token file": ("encode clip.mp4 pic.mp4", "toy", "pic.mp4: tokens are written as safetensors"),
     "own input": ("reconstruct clip.mp4 clip.mp4", "toy", "clip.mp4: is an input"),
     "report over a file": ("evaluate clip.mp4 --out clip.mp4", "toy", "clip.mp4: is a file"),
     "folder under a file": ("encode clip.mp4 clip.mp4/a.safetensors", "toy", "clip.mp4/a.safetensors: "),

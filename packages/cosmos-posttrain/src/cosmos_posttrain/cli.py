@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except InputError as error:
-        print(f"cosmos-posttrain: {error}", file=sys.stderr)
+        print(" ".join(f"cosmos-posttrain: {error}".split()), file=sys.stderr)
         return 2
     except OSError as error:
         print(f"cosmos-posttrain: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
@@ -45,16 +45,16 @@ def build_parser() -> argparse.ArgumentParser:
     pool = _command(commands, "pool", _pool, "footage to a pool of training clips")
     pool.add_argument("footage", type=Path, help="folder that scripts/footage.py filled")
     pool.add_argument("out", type=Path, help="folder to make")
-    pool.add_argument("--clips", type=int, default=6000, help="training clips, 0.84 MB each (default 6000)")
-    pool.add_argument("--seed", type=int, default=0)
+    pool.add_argument("--clips", type=_count, default=6000, help="training clips, 0.84 MB each (default 6000)")
+    pool.add_argument("--seed", type=_count, default=0)
 
     train = _command(commands, "train", _train, "a recipe on a pool")
     train.add_argument("recipe", help="name of a recipe")
     train.add_argument("--data", type=Path, required=True, help="folder of a pool")
     train.add_argument("--out", type=Path, required=True, help="folder of the run")
-    train.add_argument("--steps", type=int, help="of each stage, instead of the recipe's")
-    train.add_argument("--save-every", type=int, help="steps between checkpoints, instead of the recipe's")
-    train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    train.add_argument("--steps", type=_count, help="of each stage, instead of the recipe's")
+    train.add_argument("--save-every", type=_count, help="steps between checkpoints, instead of the recipe's")
+    train.add_argument("--threads", type=_count, help="CPU threads (default: torch's choice)")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
 
     compare = _command(commands, "compare", _compare, "tokenizers beside block PCAs of their size, on held-out clips")
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--footage", type=Path, required=True, help="folder with the held-out clips")
     compare.add_argument("--data", type=Path, required=True, help="folder of the pool that the PCAs are fitted on")
-    compare.add_argument("--blocks", type=int, default=24, help="blocks of each pool clip for the PCAs (default 24)")
+    compare.add_argument("--blocks", type=_count, default=24, help="blocks of each pool clip for the PCAs (default 24)")
     return parser
 
 
@@ -74,6 +74,12 @@ def _command(
     command.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     command.set_defaults(run=run)
     return command
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
 
 
 def _pool(args: argparse.Namespace) -> dict[str, object]:
@@ -117,6 +123,10 @@ def _compare(args: argparse.Namespace) -> dict[str, object]:
     codecs: dict[str, holdout.Reconstruct] = {}
     for name in args.models:
         model = load(name)
+        geometry = model.geometry
+        if (geometry.temporal, geometry.spatial) != (block_pca.TIME, block_pca.SPACE):
+            size = f"{geometry.temporal}x{geometry.spatial}x{geometry.spatial}"
+            raise InputError(f"{name} compresses {size}: the block PCA stands beside 4x8x8 tokenizers only")
         pca = block_pca.fit(blocks, components=model.config.latent_channels)
         if model.config.levels:
             pca = block_pca.fit_levels(pca, blocks, model.config.levels)

@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from cosmos_posttrain.muon import Muon
 from cosmos_tokenizer import InputError
+from cosmos_tokenizer.atomic import write_whole
 
 KEPT_CHECKPOINTS = 2
 REPORT_SECONDS = 5.0
@@ -162,8 +163,10 @@ class _State:
             raise InputError(f"{checkpoints[-1]} was made with {theirs}: resume with the same settings")
         for name, part in self.parts.items():
             part.load_state_dict(saved[name])
-        kept = [line for line in self.metrics.read_text().splitlines() if json.loads(line)["step"] <= saved["step"]]
-        self.metrics.write_text("".join(line + "\n" for line in kept))
+        # A kill may have cut the last line short.
+        lines = [line for line in self.metrics.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+        kept = "".join(line for line in lines if json.loads(line)["step"] <= saved["step"])
+        write_whole(self.metrics, kept.encode())
         return saved["step"]
 
     def save(self, step: int) -> None:

@@ -58,17 +58,20 @@ def load_mujoco() -> ModuleType:
     try:
         import mujoco
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("rendering worlds needs mujoco: pip install 'cosmos-posttrain[worlds]'") from error
+        if error.name != "mujoco":
+            raise
+        raise InputError("rendering worlds needs mujoco: pip install 'cosmos-posttrain[worlds]'") from error
     return mujoco
 
 
 def check_renderer() -> None:
     """Raise one clear error when MuJoCo is not installed or cannot render here."""
-    mujoco = load_mujoco()
-    model = mujoco.MjModel.from_xml_string("<mujoco/>")
     try:
-        mujoco.Renderer(model, 8, 8).close()
-    except Exception as error:  # the GL platforms raise errors of many kinds
+        mujoco = load_mujoco()
+        mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).close()
+    except InputError:
+        raise
+    except Exception as error:  # the GL platforms raise errors of many kinds, some while they are imported
         platform = os.environ["MUJOCO_GL"]
         raise InputError(
             f"cannot render with MUJOCO_GL={platform} ({error}); apt-get install libosmesa6, or make no scenes"

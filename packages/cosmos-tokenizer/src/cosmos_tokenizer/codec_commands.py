@@ -25,7 +25,7 @@ from cosmos_tokenizer.presets import PRESETS
 from cosmos_tokenizer.progress import Progress
 from cosmos_tokenizer.report import ROWS, write_worst
 from cosmos_tokenizer.sources import Source
-from cosmos_tokenizer.tokens import Tokens, check_tokens, load_tokens, save_tokens
+from cosmos_tokenizer.tokens import Tokens, check_token_name, check_tokens, load_tokens, save_tokens
 from cosmos_tokenizer.video import VIDEO_SUFFIXES, Video, check_video_name
 
 MEDIA = "videos or pictures"
@@ -44,6 +44,8 @@ def encode(args: Namespace) -> dict[str, Any]:
     """Write a token file for every clip."""
     inputs = find_inputs(args.inputs, VIDEO_SUFFIXES | IMAGE_SUFFIXES, MEDIA)
     outputs = plan_outputs(inputs, args.output, lambda _: ".safetensors")
+    for output in outputs:
+        check_token_name(output)
     loaded = open_model(args)
     rows = []
     with _work(inputs) as progress:

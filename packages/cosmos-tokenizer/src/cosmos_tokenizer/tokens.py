@@ -54,6 +54,13 @@ class Tokens:
         return "continuous" if self.values.is_floating_point() else "discrete"
 
 
+def check_token_name(path: Path | str) -> None:
+    """Raise InputError unless a new or plain file's name ends in `.safetensors`: nothing else is replaced by tokens."""
+    path = Path(path)
+    if path.suffix.lower() != ".safetensors" and (path.is_file() or not path.exists()):
+        raise InputError(f"{path}: tokens are written as safetensors; give a name that ends in .safetensors")
+
+
 def save_tokens(path: Path | str, tokens: Tokens) -> None:
     """Write a token file, whole or not at all.
 
