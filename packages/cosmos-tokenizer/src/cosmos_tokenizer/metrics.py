@@ -1,8 +1,8 @@
 """PSNR by both definitions in use, and SSIM (Wang et al. 2004) with scikit-image's defaults; all in float64.
 
-PSNR per frame averages the decibels of single frames (the training-time metric); PSNR per video takes one mean squared
-error over all frames (TokenBench). The first is never lower where no frame is identical. Samples are widened before they
-are subtracted: 8-bit differences wrap around, and published Cosmos tables before 2025 were computed that way.
+PSNR per frame averages the decibels of single frames (the training-time metric); PSNR per video takes one mean error
+over all frames (TokenBench). The first is never lower where no frame is identical. Samples are widened before they are
+subtracted: 8-bit differences wrap around, and published Cosmos tables before 2025 were computed that way.
 """
 
 import math
