@@ -364,6 +364,22 @@ def test_a_half_says_what_it_cannot_do(tmp_path: Path, random_tokenizer: Maker) 
         half.decode(torch.zeros(1, 16, 2, 2, 2))
 
 
+@pytest.mark.parametrize("name", ["nano-cv4x8x8", "nano-dv4x8x8", "ci8x8-360p", "cv8x16x16-0.1"])
+def test_a_half_loaded_alone_has_the_fingerprint_it_has_in_the_whole(
+    name: str, tmp_path: Path, random_tokenizer: Maker
+) -> None:
+    # Blocks and multipliers of no released net: what one half of the file guesses of the other is wrong.
+    config = replace(PRESETS[name], channels=8, channel_multipliers=(1,) * len(PRESETS[name].widths), norm_groups=1)
+    model = random_tokenizer(replace(config, encoder_blocks=3, decoder_blocks=1))
+    weights = to_native(model, "both")
+    torch.save(encoder_of(weights), tmp_path / "encoder.pt")
+    torch.save(decoder_of(weights), tmp_path / "decoder.pt")
+    encoder, decoder = load(tmp_path / "encoder.pt"), load(tmp_path / "decoder.pt")
+    assert encoder.config != model.config != decoder.config
+    assert encoder.fingerprint == {"encoder": model.fingerprint["encoder"], "decoder": None}
+    assert decoder.fingerprint == {"encoder": None, "decoder": model.fingerprint["decoder"]}
+
+
 @pytest.mark.parametrize("device", [f"cuda:{torch.cuda.device_count()}", "tpu"])
 def test_a_device_that_is_not_there_is_named_before_anything_is_read(device: str) -> None:
     with pytest.raises(InputError, match=f"device is '{device}'.*cpu"):

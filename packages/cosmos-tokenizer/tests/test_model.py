@@ -139,6 +139,12 @@ def test_fingerprint_follows_the_weights_not_their_storage(random_tokenizer: Mak
     assert random_tokenizer(TOY, parts="encoder").fingerprint["decoder"] is None
 
 
+def test_fingerprint_tells_apart_graphs_of_equal_weights(random_tokenizer: Make) -> None:
+    model, grouped = random_tokenizer(TOY), random_tokenizer(replace(TOY, norm_groups=2))
+    assert torch.equal(model.decoder.norm_out.weight, grouped.decoder.norm_out.weight)
+    assert all(model.fingerprint[half] != grouped.fingerprint[half] for half in ("encoder", "decoder"))
+
+
 REFUSED = {
     "integers": (torch.zeros(1, 3, 1, 16, 16, dtype=torch.uint8), "uint8: scale it to floats"),
     "rank": (torch.zeros(1, 3, 16, 16), r"shape \(1, 3, 16, 16\).*B 3 T H W"),

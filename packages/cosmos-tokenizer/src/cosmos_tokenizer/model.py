@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import asdict
 from typing import Literal
 
 import torch
@@ -11,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cosmos_tokenizer import fsq
-from cosmos_tokenizer.config import TokenizerConfig
+from cosmos_tokenizer.config import Resample, TokenizerConfig
 from cosmos_tokenizer.errors import InputError
 from cosmos_tokenizer.geometry import Geometry
 from cosmos_tokenizer.network import Decoder, Encoder
@@ -137,18 +136,25 @@ class CausalTokenizer(nn.Module):
 
     @property
     def fingerprint(self) -> dict[str, str | None]:
-        """SHA-256 of config and weights of each half ("encoder", "decoder"); None for a half that is absent.
+        """SHA-256 of what each half ("encoder", "decoder") computes; None for a half that is absent.
 
-        Weights are hashed as float32, so a checkpoint stored in bfloat16 keeps its fingerprint when loaded in float32.
+        A half is its weights and what their shapes do not say of its graph. Nothing of the other half counts, so that
+        a half loaded on its own has the fingerprint that it has in the whole. Weights are hashed as float32, so a
+        checkpoint stored in bfloat16 keeps its fingerprint when loaded in float32.
         """
-        return {"encoder": self._hash(self.encoder), "decoder": self._hash(self.decoder)}
+        return {
+            "encoder": self._hash(self.encoder, self.config.downsamples),
+            "decoder": self._hash(self.decoder, self.config.upsamples),
+        }
 
-    def _hash(self, half: nn.Module | None) -> str | None:
+    def _hash(self, half: nn.Module | None, plan: tuple[Resample, ...]) -> str | None:
         if half is None:
             return None
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        graph = {name: getattr(self.config, name) for name in ("media", "kind", "patch_size", "norm_groups", "levels")}
+        graph["plan"] = [[level.spatial, level.temporal] for level in plan]
+        digest = hashlib.sha256(json.dumps(graph, sort_keys=True).encode())
         for name, value in sorted(half.state_dict().items()):
-            digest.update(name.encode())
+            digest.update(f"{name} {tuple(value.shape)}".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy())
         return digest.hexdigest()
 
