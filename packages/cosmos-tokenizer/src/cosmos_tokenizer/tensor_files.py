@@ -1,6 +1,5 @@
 """The tensors of a checkpoint file: safetensors, a torch pickle or TorchScript, told apart by content, not suffix."""
 
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer.torchscript import read_torchscript
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80\x02"
@@ -19,7 +19,8 @@ _LONGEST_HEADER = 100_000_000
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, on the CPU, and the metadata strings (safetensors only).
 
-    Pickles are read with ``weights_only=True``. Of a training checkpoint, the ``model`` entry is read.
+    No code of the file runs: pickles are read with ``weights_only=True``, TorchScript as an archive. Of a training
+    checkpoint, the ``model`` entry is read.
 
     Raises:
         InputError: the file is empty, truncated, of another format, or holds no tensors.
@@ -67,17 +68,7 @@ def _archive(path: Path) -> object:
             scripted = any(name.endswith("/constants.pkl") for name in file.namelist())
     except zipfile.BadZipFile as error:
         raise InputError(f"a truncated or damaged torch file ({_one_line(error)})") from error
-    return _script(path) if scripted else _pickle(path)
-
-
-def _script(path: Path) -> object:
-    with warnings.catch_warnings():
-        # torch announces the end of TorchScript; the released checkpoints are TorchScript.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            return torch.jit.load(str(path), map_location="cpu").state_dict()
-        except RuntimeError as error:
-            raise InputError(f"a damaged TorchScript file ({_one_line(error)})") from error
+    return read_torchscript(path) if scripted else _pickle(path)
 
 
 def _pickle(path: Path) -> object:
