@@ -163,6 +163,33 @@ def test_a_pair_and_a_folder_of_torchscript_are_one_network(
     assert load(decoder).fingerprint == {"encoder": None, "decoder": model.fingerprint["decoder"]}
 
 
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+@pytest.mark.parametrize("layout", ["ours", "native"])
+def test_a_pair_of_the_same_half_is_refused(layout: str, half: str, tmp_path: Path, random_tokenizer: Maker) -> None:
+    paths = tmp_path / "a", tmp_path / "b"
+    for seed, path in enumerate(paths):
+        model = random_tokenizer(VIDEO, parts=half, seed=seed)
+        save(model, path) if layout == "ours" else torch.save(to_native(model, half), path)
+    with pytest.raises(InputError, match=f"both files hold the {half}: give one"):
+        load(paths)
+
+
+def test_a_pair_of_our_layout_is_one_network(tmp_path: Path, random_tokenizer: Maker) -> None:
+    model = random_tokenizer(VIDEO)
+    halves = {half: random_tokenizer(VIDEO, parts=half) for half in ("encoder", "decoder")}
+    for half, part in halves.items():
+        part.load_state_dict({name: x for name, x in model.state_dict().items() if name.startswith(half)})
+        save(part, tmp_path / half)
+    assert same(load((tmp_path / "encoder", tmp_path / "decoder")), model)
+    save(random_tokenizer(replace(VIDEO, decoder_blocks=2), parts="decoder"), tmp_path / "other")
+    torch.save(to_native(halves["decoder"], "decoder"), tmp_path / "native")
+    for other, message in (("other", "halves of two networks"), ("native", "layout of this package and the other")):
+        with pytest.raises(InputError, match=message):
+            load((tmp_path / "encoder", tmp_path / other))
+        with pytest.raises(InputError, match=message):
+            load((tmp_path / other, tmp_path / "encoder"))
+
+
 def test_statistics_beside_a_native_file_are_its_own(tmp_path: Path, random_tokenizer: Maker) -> None:
     model = random_tokenizer(VIDEO)
     mean, std = torch.randn(16, 3), torch.rand(16, 3) + 0.1

@@ -123,10 +123,13 @@ def _read(files: tuple[Path, ...], preset: TokenizerConfig | None) -> _Checkpoin
     metadata: dict[str, str] = {}
     for path in files:
         try:
-            tensors, metadata = tensor_files.read(path)
+            tensors, said = tensor_files.read(path)
         except InputError as error:
             raise InputError(f"{path.name}: {error}" if len(files) > 1 else str(error)) from error
+        if weights:
+            _check_pair(weights, metadata, tensors, said)
         weights |= tensors
+        metadata = said
     if metadata.get("format") == _FORMAT:
         return _ours(weights, metadata, preset)
     if diffusers_layout.is_diffusers(weights):
@@ -145,6 +148,23 @@ def _read(files: tuple[Path, ...], preset: TokenizerConfig | None) -> _Checkpoin
         except InputError as error:
             raise InputError(f"{path.name} beside it: {error}") from error
     raise InputError(f"no tokenizer known here: its first key is {next(iter(weights))}")
+
+
+def _check_pair(
+    first: Mapping[str, Tensor], first_said: Mapping[str, str], second: Mapping[str, Tensor], said: Mapping[str, str]
+) -> None:
+    """Raise where two files are not the two halves of one network."""
+    for half in ("encoder", "decoder"):
+        if all(any(name.startswith(f"{half}.") for name in native.without_prefix(held)) for held in (first, second)):
+            raise InputError(f"both files hold the {half}: give one with the encoder and one with the decoder")
+    formats = [metadata.get("format") == _FORMAT for metadata in (first_said, said)]
+    if formats[0] != formats[1]:
+        raise InputError("one file is in the layout of this package and the other is not: convert both to one layout")
+    if formats[0] and first_said.get("config") != said.get("config"):
+        raise InputError(
+            f"the files are halves of two networks: their configs are {first_said.get('config')} and "
+            f"{said.get('config')}"
+        )
 
 
 def _ours(weights: Mapping[str, Tensor], metadata: Mapping[str, str], preset: TokenizerConfig | None) -> _Checkpoint:

@@ -56,7 +56,7 @@ def slots(config: TokenizerConfig, parts: Parts) -> dict[str, Slot]:
 
 def is_native(weights: Mapping[str, Tensor]) -> bool:
     """Whether some names are those of a native file, with or without the prefixes of a training checkpoint."""
-    return any(re.match(r"((en|de)coder\.|(post_)?quant_conv\.)", name) for name in _without_prefix(weights))
+    return any(re.match(r"((en|de)coder\.|(post_)?quant_conv\.)", name) for name in without_prefix(weights))
 
 
 def from_native(
@@ -74,7 +74,7 @@ def from_native(
     Raises:
         InputError: the tensors are of no network, or ``preset`` contradicts them.
     """
-    weights = _without_prefix(weights)
+    weights = without_prefix(weights)
     levels = next((value.tolist() for name, value in weights.items() if name.endswith("quantizer._levels")), None)
     shapes = {name: tuple(value.shape) for name, value in weights.items() if not _BUFFER.match(name)}
     config, parts = config_of(shapes, levels=None if levels is None else tuple(levels), preset=preset)
@@ -95,7 +95,8 @@ def read_statistics(path: Path, channels: int) -> LatentStatistics:
     return checked_statistics(mean.reshape(channels, -1), std.reshape(channels, -1))
 
 
-def _without_prefix(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def without_prefix(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors by name without the prefixes of a training checkpoint; the averaged ones where it has them."""
     averaged = {name[len(_EMA) :].replace("-", "."): x for name, x in weights.items() if name.startswith(_EMA)}
     current = {name[len(_NETWORK) :]: x for name, x in weights.items() if name.startswith(_NETWORK)}
     # Buffers are not averaged, and the quantiser's say what the levels are.
