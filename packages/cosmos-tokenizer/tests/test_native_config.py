@@ -63,6 +63,8 @@ def test_a_preset_says_the_groups() -> None:
     config = replace(PRESETS["ci8x8-0.1"], channels=8, norm_groups=4)
     assert from_native(zeros(config), config)[0].norm_groups == 4
     assert from_native(zeros(config), None)[0].norm_groups == 1
+    with pytest.raises(InputError, match="norm_groups 32, which does not divide the file's width 8"):
+        from_native(zeros(config), PRESETS["ci8x8-0.1"])
 
 
 @pytest.mark.parametrize("name", ["cv8x8x8-0.1", "cv8x16x16-0.1"])

@@ -90,7 +90,10 @@ def config_of(
     )
     config = _with_compression(bare, encoder, decoder, preset)
     groups = preset.norm_groups if preset else usual_groups(config)
-    if any(width % groups for width in (config.channels, *config.widths)):
+    odd = next((width for width in (config.channels, *config.widths) if width % groups), None)
+    if odd is not None and preset is not None:
+        raise InputError(f"the preset has norm_groups {groups}, which does not divide the file's width {odd}")
+    if odd is not None:
         groups = 1
     parts: Parts = "both" if encoder and decoder else "encoder" if encoder else "decoder"
     return replace(config, norm_groups=groups), parts
