@@ -71,3 +71,25 @@ def test_unknown_fields_are_named() -> None:
 def test_a_config_survives_json() -> None:
     config = PRESETS["dv8x16x16-720p"]
     assert TokenizerConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((name, bad) for name in ("channels", "patch_size", "norm_groups") for bad in (8.0, True, "8", None, [8])),
+        ("channels", 10**12),
+        ("encoder_blocks", 10**9),
+        ("decoder_blocks", 1025),
+        ("channel_multipliers", [1.5]),
+        ("channel_multipliers", [True, 2]),
+        ("channel_multipliers", [[1]]),
+        ("channel_multipliers", 2),
+        ("channel_multipliers", [1] * 65),
+        ("levels", None),
+        ("legacy_upsample", 1),
+        ("media", ["video"]),
+    ],
+)
+def test_a_json_field_of_another_type_or_size_is_named(field: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"^{field} is .*: it must be"):
+        TokenizerConfig.from_dict(asdict(PRESETS["toy"]) | {field: value})

@@ -9,6 +9,10 @@ from cosmos_tokenizer.errors import InputError
 Media = Literal["image", "video"]
 Kind = Literal["continuous", "discrete"]
 
+# Far beyond any network, and small enough that a damaged file is refused before anything of its size is built.
+_LARGEST = {"encoder_blocks": 1024, "decoder_blocks": 1024}
+_LARGEST_WIDTH = 65536
+
 
 @dataclass(frozen=True, slots=True)
 class Resample:
@@ -139,10 +143,31 @@ class TokenizerConfig:
         """Config from decoded JSON, where tuples came back as lists.
 
         Raises:
-            InputError: a field is unknown or missing.
+            InputError: a field is unknown, missing, of another type or absurdly large.
         """
         values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
+        for name, value in values.items():
+            if name in cls.__dataclass_fields__:
+                _check_json(name, value)
         try:
             return cls(**values)
         except TypeError as error:
             raise InputError(f"not a tokenizer config: {error}") from error
+
+
+def _check_json(name: str, value: object) -> None:
+    if name in ("media", "kind"):
+        if not isinstance(value, str):
+            raise InputError(f"{name} is {value!r}: it must be a word")
+        return
+    if name == "legacy_upsample":
+        if not isinstance(value, bool):
+            raise InputError(f"{name} is {value!r}: it must be true or false")
+        return
+    many = name in ("channel_multipliers", "levels")
+    numbers = value if many and isinstance(value, tuple) else (value,)
+    largest = _LARGEST.get(name, _LARGEST_WIDTH)
+    whole = isinstance(value, tuple) == many and all(type(number) is int and number <= largest for number in numbers)
+    if not whole or len(numbers) > 64:
+        what = "a list of whole numbers" if many else "a whole number"
+        raise InputError(f"{name} is {str(value)[:80]}: it must be {what} up to {largest}")
