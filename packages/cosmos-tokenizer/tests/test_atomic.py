@@ -3,6 +3,8 @@
 import errno
 import os
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,15 @@ import pytest
 from cosmos_tokenizer.atomic import write_whole
 
 
-@pytest.fixture
-def small_files_only():
-    """Let no file grow past 4 kB, as a full disk would."""
+@contextmanager
+def small_files_only() -> Iterator[None]:
+    """Let no file grow past 4 kB, as a full disk would; no fixture, since pytest's own report may go to a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
@@ -26,10 +30,10 @@ def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
     assert os.listdir(target.parent) == ["c.bin"]
 
 
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path, small_files_only: None) -> None:
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "old.bin"
     target.write_bytes(b"old")
-    with pytest.raises(OSError, match="too large") as caught:
+    with pytest.raises(OSError, match="too large") as caught, small_files_only():
         write_whole(target, bytes(100_000))
     assert caught.value.errno == errno.EFBIG
     assert caught.value.filename == str(target)
