@@ -33,9 +33,11 @@ class BlockPCA:
     """The values each coefficient is rounded to, ascending; empty leaves coefficients as they are."""
 
     def coefficients(self, blocks: Float64[Array, "N D"]) -> Float64[Array, "N K"]:
+        """Coefficients of flattened blocks."""
         return (blocks - self.mean) @ self.basis
 
     def quantise(self, values: Float64[Array, "N K"]) -> Float64[Array, "N K"]:
+        """Coefficients rounded to their levels, or as they are where there are none."""
         if not self.levels:
             return values
         return np.stack([nearest(values[:, k], grid) for k, grid in enumerate(self.levels)], axis=1)
@@ -47,11 +49,13 @@ class BlockPCA:
         return from_blocks(rebuilt, grid).to(video.dtype)
 
     def save(self, path: Path | str) -> None:
+        """Write an npz file that :func:`load` reads."""
         arrays = {f"levels_{k}": grid for k, grid in enumerate(self.levels)}
         np.savez(path, allow_pickle=False, mean=self.mean, basis=self.basis, **arrays)
 
 
 def load(path: Path | str) -> BlockPCA:
+    """Read what :meth:`BlockPCA.save` wrote."""
     with np.load(path) as stored:
         count = sum(name.startswith("levels_") for name in stored.files)
         levels = tuple(stored[f"levels_{k}"] for k in range(count))
@@ -135,4 +139,5 @@ def refine(ordered: Float64[Array, " N"], levels: Float64[Array, " L"]) -> Float
 
 
 def nearest(values: Float64[Array, " N"], grid: Float64[Array, " L"]) -> Float64[Array, " N"]:
+    """Each value's nearest entry of an ascending grid."""
     return grid[np.searchsorted((grid[:-1] + grid[1:]) / 2, values)]

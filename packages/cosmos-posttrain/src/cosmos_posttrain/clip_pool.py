@@ -114,6 +114,7 @@ def fill(
 
 
 def film_clips(footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...]) -> Iterator[Clip]:
+    """Film crops of every split, as many as wanted."""
     path = footage / FILM
     if not path.exists() or FILM.startswith(holdout):
         raise InputError(
@@ -132,6 +133,7 @@ def film_clips(footage: Path, wanted: Mapping[str, int], rng: Generator, holdout
 def photograph_clips(
     footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...]
 ) -> Iterator[Clip]:
+    """Photographs of every split under synthetic cameras, as many as wanted."""
     for split, count in wanted.items():
         kept = photograph_paths(footage, split, holdout) if count else []
         pictures = [open_photograph(path) for path in kept]
@@ -143,6 +145,7 @@ def photograph_clips(
 
 
 def photograph_paths(footage: Path, split: str, holdout: tuple[str, ...]) -> list[Path]:
+    """Files of one split's photographs, held-out names left out."""
     paths = sorted(path for path in (footage / "photographs").glob("*") if not path.name.startswith(holdout))
     if not part(paths, split):
         raise InputError(f"{len(paths)} photographs in {footage} are too few; fetch them with scripts/footage.py")
@@ -155,6 +158,7 @@ def part(things: Sequence[T], split: str) -> list[T]:
 
 
 def open_photograph(path: Path) -> Image.Image:
+    """RGB picture, shrunk where it is larger than the cameras need."""
     with Image.open(path) as image:
         image.draft("RGB", (LARGEST_PHOTOGRAPH, LARGEST_PHOTOGRAPH))
         picture = image.convert("RGB")
@@ -163,6 +167,7 @@ def open_photograph(path: Path) -> Image.Image:
 
 
 def scene_clips(footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...]) -> Iterator[Clip]:
+    """Rendered scenes of every split, dressed in that split's photographs."""
     for split, count in wanted.items():
         pictures = [open_photograph(path) for path in photograph_paths(footage, split, holdout)] if count else []
         for name, frames in worlds.clips(count, rng, pictures, frames=FRAMES, size=SIZE):

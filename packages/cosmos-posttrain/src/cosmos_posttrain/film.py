@@ -103,6 +103,7 @@ def draw_crop(film: Scan, rng: Generator, *, start: int, stride: int, size: int)
 
 
 def preview_contrast(film: Scan, crop: Crop) -> float:
+    """Deviation of grey values inside a crop, on the small preview of its first frame."""
     across, down = film.grey.shape[2] / film.width, film.grey.shape[1] / film.height
     rows = slice(int(crop.y * down), math.ceil((crop.y + crop.side) * down))
     columns = slice(int(crop.x * across), math.ceil((crop.x + crop.side) * across))
@@ -110,6 +111,7 @@ def preview_contrast(film: Scan, crop: Crop) -> float:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """First video stream, decoded on several threads."""
     if not container.streams.video:
         raise InputError(f"{path} has no video stream")
     stream = container.streams.video[0]

@@ -69,6 +69,7 @@ def held_out(footage_dir: Path | str) -> list[HeldOut]:
 
 
 def read_frames(path: Path, count: int, square: int | None) -> UInt8[Array, "T H W 3"]:
+    """First ``count`` frames; ``square`` cuts the centre square and scales it to that side."""
     frames = []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
@@ -85,6 +86,7 @@ def read_frames(path: Path, count: int, square: int | None) -> UInt8[Array, "T H
 
 
 def to_video(frames: UInt8[Array, "T H W 3"]) -> Float[Tensor, "1 C T H W"]:
+    """8-bit frames as a clip in [-1, 1]."""
     return rearrange(torch.from_numpy(frames.astype(np.float32) / 127.5 - 1), "t h w c -> 1 c t h w")
 
 
@@ -94,6 +96,7 @@ def evaluate(codecs: Mapping[str, Reconstruct], clips: Sequence[HeldOut]) -> lis
 
 
 def score(clip: HeldOut, codec: str, reconstruct: Reconstruct) -> Score:
+    """Figures of one codec on one window."""
     video = to_video(clip.frames)
     with torch.inference_mode():
         rebuilt = reconstruct(video).float().clamp(-1, 1)
@@ -132,4 +135,5 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def row(clip: str, codec: str, figures: Mapping[str, float]) -> str:
+    """One line of the Markdown table."""
     return f"| {clip} | {codec} | " + " | ".join(f"{figures[key]:.2f}" for key in FIGURES) + " |"

@@ -113,6 +113,7 @@ def cut_patch(
 
 
 def contrast(photograph: Image.Image, corner: Array, span: Array) -> float:
+    """Deviation of a patch of the photograph at 24x24."""
     box = (*corner, *(corner + span))
     small = photograph.resize((24, 24), Image.Resampling.BOX, box=box, reducing_gap=1.0)
     return float(np.asarray(small, dtype=np.float32).std())
@@ -144,6 +145,7 @@ def coverage(occluder: Occluder, points: Float[Array, "T H W 2"]) -> Float[Tenso
 
 
 def draw_occluder(rng: Generator, track: Track, size: int) -> Occluder:
+    """A random foreground shape that the camera's track passes in front of."""
     middle = track.centre[len(track.centre) // 2]
     waves = np.stack([rng.uniform(0, 0.35, 5) / np.arange(1, 6), rng.uniform(0, 2 * math.pi, 5)], axis=1)
     bar = rng.uniform(0, math.pi) if rng.random() < 0.25 else None
@@ -212,4 +214,5 @@ def film_photographs(
 
 
 def to_uint8(clip: Float[Tensor, "T C H W"]) -> UInt8[Array, "T H W 3"]:
+    """Clip in [0, 1] as 8-bit frames."""
     return rearrange((clip.clamp(0, 1) * 255).round().to(torch.uint8), "t c h w -> t h w c").numpy()

@@ -52,6 +52,7 @@ class CameraPath:
 
 
 def load_mujoco() -> ModuleType:
+    """MuJoCo, imported with a GL platform that needs no display unless one is set."""
     # MuJoCo picks its GL platform from these when it is imported; its own default needs a display.
     os.environ.setdefault("MUJOCO_GL", "osmesa")
     os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
@@ -116,6 +117,7 @@ def scene_xml(rng: Generator, bodies: str, *, walls: float) -> str:
 
 
 def colour(rng: Generator) -> str:
+    """A random RGB colour as MJCF text."""
     return " ".join(f"{c:.2f}" for c in rng.uniform(0.1, 0.95, 3))
 
 
@@ -128,6 +130,7 @@ def shape(rng: Generator, size: float) -> str:
 
 
 def dress(textures: Sequence[bytes], rng: Generator) -> dict[str, bytes]:
+    """A random choice of textures, under the names that the scenes use."""
     return {f"t{i}.png": textures[k] for i, k in enumerate(rng.integers(0, len(textures), size=MATERIALS))}
 
 
