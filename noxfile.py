@@ -105,17 +105,20 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def nano(session: nox.Session) -> None:
-    """Footage, pool, training and comparison of a nano: `nox -s nano -- nano-cv4x8x8`. Resumes where it stopped."""
+    """Footage, pool, training and comparison of a nano: `nox -s nano -- nano-cv4x8x8`. Resumes where it stopped.
+
+    Arguments after the name go to `cosmos-posttrain train`: `nox -s nano -- nano-cv4x8x8 --threads 4`.
+    """
+    if not session.posargs or session.posargs[0].startswith("-"):
+        session.error("name what to train first: nox -s nano -- nano-cv4x8x8 [arguments of cosmos-posttrain train]")
     share(session)
-    if len(session.posargs) != 1:
-        session.error("name what to train: nox -s nano -- nano-cv4x8x8")
-    (name,) = session.posargs
+    name, *arguments = session.posargs
     run = f"runs/{name}"
     command = str(BIN / "cosmos-posttrain")
     python(session, "scripts/footage.py", "--out", "data/footage")
     if not Path("data/pool").exists():
         session.run(command, "pool", "data/footage", "data/pool", external=True)
-    session.run(command, "train", name, "--data", "data/pool", "--out", run, "--resume", external=True)
+    session.run(command, "train", name, "--data", "data/pool", "--out", run, "--resume", *arguments, external=True)
     weights = f"{run}/model.safetensors"
     session.run(command, "compare", weights, "--footage", "data/footage", "--data", "data/pool", external=True)
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
@@ -18,6 +19,30 @@ def noxfile(root):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class Refused(Exception):
+    """A session ended with an error line."""
+
+
+@pytest.fixture
+def ran(noxfile, monkeypatch, tmp_path):
+    """Call a session of the noxfile with arguments in an empty folder; the commands that it would run."""
+
+    def call(name, *arguments):
+        def refuse(line):
+            raise Refused(line)
+
+        commands = []
+        session = SimpleNamespace(
+            posargs=list(arguments), run=lambda *command, **_: commands.append(list(command)), error=refuse
+        )
+        getattr(noxfile, name)(session)
+        return commands
+
+    monkeypatch.setattr(noxfile, "share", lambda session: None)
+    monkeypatch.chdir(tmp_path)
+    return call
 
 
 @pytest.fixture
@@ -75,3 +100,17 @@ def test_extras_that_an_extra_names_are_followed(noxfile):
 
 def test_lowest_pin_takes_the_floor_not_the_ceiling(noxfile):
     assert noxfile.lowest_pin(Requirement("some-thing<3,>=1.5.2,!=2.0")) == "some-thing==1.5.2"
+
+
+def test_nano_hands_what_follows_the_name_to_training_alone(ran):
+    commands = ran("nano", "nano-x", "--steps", "7", "--threads=1")
+    [train] = [command for command in commands if "train" in command]
+    assert train[1:3] == ["train", "nano-x"]
+    assert train[-4:] == ["--resume", "--steps", "7", "--threads=1"]
+    assert [command for command in commands if "7" in command] == [train]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--steps", "7")])
+def test_nano_without_a_name_says_so_before_anything_runs(ran, arguments):
+    with pytest.raises(Refused, match="name what to train"):
+        ran("nano", *arguments)
