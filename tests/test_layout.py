@@ -2,11 +2,13 @@
 
 import ast
 import fnmatch
+import importlib
 import importlib.metadata
 import re
 import subprocess
 import tomllib
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -121,12 +123,17 @@ def test_constraints_pin_all_that_is_declared_and_no_torchvision(package, root):
 
 def test_public_face_is_an_explicit_list_of_what_the_init_imports(package):
     tree = ast.parse((source(package) / "__init__.py").read_text())
-    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    imported = [alias.asname or alias.name for node in froms for alias in node.names]
-    [names] = [node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"]
-    face = ast.literal_eval(names)
-    assert "__version__" in face
-    assert sorted(face) == sorted(set(imported))
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    homes = {a.asname: (node.module, a.name) for node in froms for a in node.names if a.asname}
+    face = importlib.import_module(source(package).name)
+    assert "__version__" in face.__all__
+    assert sorted(face.__all__) == sorted(homes)
+    assert set(homes) <= set(dir(face))
+    assert not set(homes) & {path.stem for path in source(package).iterdir()}, "a module would take the name's place"
+    for name, (module, original) in homes.items():
+        assert getattr(face, name) is getattr(importlib.import_module(module), original), name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        face.no_such_name  # noqa: B018
 
 
 def test_import_contracts_cover_every_package(root, packages):

@@ -1,6 +1,8 @@
 """The command: a toy run from start to loadable weights, resumed and repeated; what it refuses, in one line."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -16,6 +18,14 @@ from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, save
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; from cosmos_posttrain.cli import main; main(['--help']); "
+    code += "print(*sorted({'torch', 'numpy', 'av'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: ")
+    assert done.stdout.splitlines()[-1] == ""
 
 
 def test_a_toy_run_writes_weights_that_load(

@@ -16,10 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, codec_commands
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, codec_commands, convert
 from cosmos_tokenizer.checkpoint import load, save
 from cosmos_tokenizer.cli import build_parser, main
-from cosmos_tokenizer.convert import convert
 from cosmos_tokenizer.images import read_image, write_image
 from cosmos_tokenizer.media import read_media
 from cosmos_tokenizer.tokens import load_tokens, save_tokens

@@ -35,3 +35,11 @@ def test_exit_codes_and_streams(gradients: Callable[..., np.ndarray], tmp_path: 
     good = _run(tmp_path, "reconstruct", "clip.mp4", "out.mp4", *model)
     assert (good.returncode, good.stderr) == (0, "")
     assert (tmp_path / "out.mp4").stat().st_size > 512
+
+
+def test_help_and_a_mistyped_option_do_not_wait_for_torch() -> None:
+    code = "import sys; from cosmos_tokenizer.cli import main; code = main(sys.argv[1:]); "
+    code += "print(code, *sorted({'torch', 'numpy', 'av'} & set(sys.modules)))"
+    for option, left in (("--help", "0"), ("--version", "0"), ("--modle", "2")):
+        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == left

@@ -1,18 +1,28 @@
-"""Causal wavelet video tokenizer (arXiv 2501.03575, section 4): the public face; anything not named here may change."""
+"""Causal wavelet video tokenizer (arXiv 2501.03575, section 4): the public face; anything not named here may change.
+
+Public modules beside the names below: `metrics` (PSNR, SSIM), `compat` (the reference's two classes), and, for packages
+that build on this one, `commandline`, `progress` and `jsontext`. A name is imported when it is first used, since most
+of them bring torch, which takes seconds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from cosmos_tokenizer._version import __version__ as __version__
-from cosmos_tokenizer.checkpoint import load as load
-from cosmos_tokenizer.checkpoint import save as save
-from cosmos_tokenizer.config import TokenizerConfig as TokenizerConfig
-from cosmos_tokenizer.convert import convert as convert
-from cosmos_tokenizer.errors import InputError as InputError
-from cosmos_tokenizer.geometry import Geometry as Geometry
-from cosmos_tokenizer.model import CausalTokenizer as CausalTokenizer
-from cosmos_tokenizer.presets import PRESETS as PRESETS
-from cosmos_tokenizer.protocols import ContinuousCodec as ContinuousCodec
-from cosmos_tokenizer.protocols import DiscreteCodec as DiscreteCodec
-from cosmos_tokenizer.statistics import LatentStatistics as LatentStatistics
-from cosmos_tokenizer.testing import check_codec as check_codec
+
+if TYPE_CHECKING:
+    from cosmos_tokenizer.checkpoint import load as load
+    from cosmos_tokenizer.checkpoint import save as save
+    from cosmos_tokenizer.config import TokenizerConfig as TokenizerConfig
+    from cosmos_tokenizer.conversion import convert as convert
+    from cosmos_tokenizer.errors import InputError as InputError
+    from cosmos_tokenizer.geometry import Geometry as Geometry
+    from cosmos_tokenizer.model import CausalTokenizer as CausalTokenizer
+    from cosmos_tokenizer.presets import PRESETS as PRESETS
+    from cosmos_tokenizer.protocols import ContinuousCodec as ContinuousCodec
+    from cosmos_tokenizer.protocols import DiscreteCodec as DiscreteCodec
+    from cosmos_tokenizer.statistics import LatentStatistics as LatentStatistics
+    from cosmos_tokenizer.testing import check_codec as check_codec
 
 __all__ = [
     "PRESETS",
@@ -29,3 +39,31 @@ __all__ = [
     "load",
     "save",
 ]
+
+# No name here may be that of a module of the package: importing the module would take its place.
+_HOMES = {
+    "PRESETS": "presets",
+    "CausalTokenizer": "model",
+    "ContinuousCodec": "protocols",
+    "DiscreteCodec": "protocols",
+    "Geometry": "geometry",
+    "InputError": "errors",
+    "LatentStatistics": "statistics",
+    "TokenizerConfig": "config",
+    "check_codec": "testing",
+    "convert": "conversion",
+    "load": "checkpoint",
+    "save": "checkpoint",
+}
+
+if not TYPE_CHECKING:  # to a type checker, a module with this function has every name
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

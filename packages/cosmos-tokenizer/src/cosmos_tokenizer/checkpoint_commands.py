@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cosmos_tokenizer.codec_commands import check_device, open_model, source_of
-from cosmos_tokenizer.convert import convert as convert_checkpoint
+from cosmos_tokenizer.conversion import convert as convert_checkpoint
 from cosmos_tokenizer.tokens import is_token_file, load_tokens
 
 
