@@ -13,6 +13,7 @@ from torch import Tensor
 from cosmos_tokenizer import diffusers_layout, native, tensor_files
 from cosmos_tokenizer.atomic import write_whole
 from cosmos_tokenizer.config import TokenizerConfig
+from cosmos_tokenizer.devices import available_device
 from cosmos_tokenizer.errors import InputError
 from cosmos_tokenizer.model import CausalTokenizer, Parts
 from cosmos_tokenizer.native_config import check_preset
@@ -87,20 +88,6 @@ def save(model: CausalTokenizer, path: str | Path, *, storage: torch.dtype | Non
         state = {name: value if name in _STATISTICS else value.to(storage) for name, value in state.items()}
         metadata["dtype"] = str(model.dtype).removeprefix("torch.")
     write_whole(path, serialise(state, metadata))
-
-
-def available_device(device: str | torch.device) -> torch.device:
-    """The device, once this machine is known to have it.
-
-    Raises:
-        InputError: it has not, or there is no such kind of device.
-    """
-    try:
-        target = torch.device(device)
-        torch.empty(1, device=target)
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"device is {str(device)!r}, and torch finds none such here: use device='cpu'") from error
-    return target
 
 
 def parts_of(model: CausalTokenizer) -> Parts:
