@@ -1,46 +1,31 @@
 """The command line: `cosmos-posttrain pool | train | compare`.
 
-Exit codes: 0 done, 2 bad input (one line on standard error and nothing else there), 1 anything else. With `--json`
-the last line of standard output is one JSON object.
+Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
-from cosmos_tokenizer.errors import InputError
+from cosmos_posttrain._version import __version__
+from cosmos_tokenizer import InputError
+from cosmos_tokenizer.commandline import Parser, run_command
 
-Run = Callable[[argparse.Namespace], dict[str, object]]
+Run = Callable[[argparse.Namespace], dict[str, Any]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    try:
-        args = build_parser().parse_args(argv)
-        result = args.run(args)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 1
-    except InputError as error:
-        print(" ".join(f"cosmos-posttrain: {error}".split()), file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"cosmos-posttrain: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; go on with --resume", file=sys.stderr)
-        return 1
-    if args.json:
-        print(json.dumps({"command": args.command, **result}))
-    return 0
+    return run_command(build_parser(), lambda args: args.run(args), argv)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the whole command line."""
-    parser = _Parser(prog="cosmos-posttrain", description="Train the models of the Cosmos family.", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    parser = Parser(prog="cosmos-posttrain", description="Train the models of the Cosmos family.")
+    parser.add_argument("--version", action="version", version=__version__, help="print the version and leave")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     pool = _command(commands, "pool", _pool, "footage to a pool of training clips")
     pool.add_argument("footage", type=Path, help="folder that scripts/footage.py filled")
@@ -67,10 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: "argparse._SubParsersAction[_Parser]", name: str, run: Run, does: str
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=does, description=does, allow_abbrev=False)
+def _command(commands: "argparse._SubParsersAction[Parser]", name: str, run: Run, does: str) -> Parser:
+    command = commands.add_parser(name, help=does, description=does)
     command.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     command.set_defaults(run=run)
     return command
@@ -82,13 +65,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _pool(args: argparse.Namespace) -> dict[str, object]:
+def _pool(args: argparse.Namespace) -> dict[str, Any]:
     from cosmos_posttrain import clip_pool
 
     return {"pool": str(clip_pool.build(args.footage, args.out, clips=args.clips, seed=args.seed))}
 
 
-def _train(args: argparse.Namespace) -> dict[str, object]:
+def _train(args: argparse.Namespace) -> dict[str, Any]:
     from dataclasses import replace
 
     import torch
@@ -112,7 +95,7 @@ def _train(args: argparse.Namespace) -> dict[str, object]:
     return {"model": str(out), "steps": sum(stage.loop.steps for stage in stages)}
 
 
-def _compare(args: argparse.Namespace) -> dict[str, object]:
+def _compare(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from cosmos_posttrain import block_pca, clip_pool, holdout
@@ -142,13 +125,6 @@ def _compare(args: argparse.Namespace) -> dict[str, object]:
     for name, clips in gains.items():
         print(f"{name} above its PCA: " + ", ".join(f"{clip} {gain:+.2f} dB" for clip, gain in clips.items()))
     return {"figures": figures, "gains": gains}
-
-
-class _Parser(argparse.ArgumentParser):
-    """One line for a mistake, as for every other bad input, instead of the usage and a line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 if __name__ == "__main__":
