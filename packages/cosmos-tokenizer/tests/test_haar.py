@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from cosmos_tokenizer import haar
+from cosmos_tokenizer import InputError, haar
 
 CASES = [("video", 2), ("video", 4), ("image", 2), ("image", 4)]
 
@@ -87,6 +87,27 @@ def test_odd_sides_pair_the_last_sample_with_its_reflection(media: str) -> None:
 
 def test_72_frames_have_the_19_groups_of_the_published_network() -> None:
     assert haar.patch(clip(1, 3, 72, 8, 8), patch_size=4, media="video").shape == (1, 192, 19, 2, 2)
+
+
+@pytest.mark.parametrize("patch_size", [2, 4])
+def test_chunks_are_the_groups_of_the_whole_clip_and_return_to_its_frames(patch_size: int) -> None:
+    p = patch_size
+    x = clip(1, 3, 1 + 3 * p, 8, 12)
+    whole = haar.patch(x, patch_size=p, media="video")
+    rest = [
+        haar.patch(x[:, :, i : i + n * p], patch_size=p, media="video", start=False)
+        for i, n in ((1, 2), (1 + 2 * p, 1))
+    ]
+    chunks = [haar.patch(x[:, :, :1], patch_size=p, media="video"), *rest]
+    torch.testing.assert_close(torch.cat(chunks, dim=2), whole, rtol=0, atol=0)
+    back = [haar.unpatch(y, patch_size=p, media="video", start=i == 0) for i, y in enumerate(chunks)]
+    assert [y.shape[2] for y in back] == [1, 2 * p, p]
+    torch.testing.assert_close(torch.cat(back, dim=2), haar.unpatch(whole, patch_size=p, media="video"), rtol=0, atol=0)
+
+
+def test_a_chunk_that_fills_no_whole_groups_is_named() -> None:
+    with pytest.raises(InputError, match="chunk of 6 frames.*multiple of 4"):
+        haar.patch(clip(1, 3, 6, 8, 8), patch_size=4, media="video", start=False)
 
 
 @pytest.mark.parametrize(("media", "patch_size"), CASES)

@@ -10,23 +10,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cosmos_tokenizer.config import Media
+from cosmos_tokenizer.errors import InputError
 
 # Sub-bands count in binary over these axes of B C T H W, first axis most significant: the released 2-D nets put width
 # first.
 _AXES: dict[Media, tuple[int, ...]] = {"video": (2, 3, 4), "image": (4, 3)}
 
 
-def patch(x_BCTHW: Float[Tensor, "B C T H W"], *, patch_size: int, media: Media) -> Float[Tensor, "B D t h w"]:
+def patch(
+    x_BCTHW: Float[Tensor, "B C T H W"], *, patch_size: int, media: Media, start: bool = True
+) -> Float[Tensor, "B D t h w"]:
     """Wavelet coefficients of a clip; for video the first frame is repeated so that it fills a group of its own.
 
     Args:
         x_BCTHW: clip. An axis that is odd at some level is extended by one reflected sample at its end.
         patch_size: 2 or 4, the side of a patch in pixels and, for video, in frames.
         media: decides the axes and the order of the sub-bands.
+        start: whether the clip begins here. The frames of a chunk that goes on are grouped as they come.
+
+    Raises:
+        InputError: a chunk that goes on does not fill whole groups of ``patch_size`` frames.
     """
+    frames = x_BCTHW.shape[2]
+    if media == "video" and not start and frames % patch_size:
+        raise InputError(f"a chunk of {frames} frames continues a clip: give it a multiple of {patch_size} frames")
     dtype = x_BCTHW.dtype
     y = x_BCTHW.float() if dtype in (torch.float16, torch.bfloat16) else x_BCTHW
-    if media == "video":
+    if media == "video" and start:
         y = torch.cat([y[:, :, :1].expand(-1, -1, patch_size - 1, -1, -1), y], dim=2)
     for _ in range(patch_size.bit_length() - 1):
         bands = [_pad_to_even(y, _AXES[media])]
@@ -36,8 +46,10 @@ def patch(x_BCTHW: Float[Tensor, "B C T H W"], *, patch_size: int, media: Media)
     return y.to(dtype)
 
 
-def unpatch(y_BDTHW: Float[Tensor, "B D t h w"], *, patch_size: int, media: Media) -> Float[Tensor, "B C T H W"]:
-    """Inverse of :func:`patch`: for video, the repeated copies of the first frame are dropped."""
+def unpatch(
+    y_BDTHW: Float[Tensor, "B D t h w"], *, patch_size: int, media: Media, start: bool = True
+) -> Float[Tensor, "B C T H W"]:
+    """Inverse of :func:`patch`: where a video starts, the repeated copies of its first frame are dropped."""
     dtype = y_BDTHW.dtype
     x = y_BDTHW.float() if dtype in (torch.float16, torch.bfloat16) else y_BDTHW
     for _ in range(patch_size.bit_length() - 1):
@@ -45,7 +57,7 @@ def unpatch(y_BDTHW: Float[Tensor, "B D t h w"], *, patch_size: int, media: Medi
         for axis in reversed(_AXES[media]):
             bands = [_synthesise(low, high, axis) for low, high in zip(bands[::2], bands[1::2], strict=True)]
         (x,) = bands
-    if media == "video":
+    if media == "video" and start:
         x = x[:, :, patch_size - 1 :]
     return x.to(dtype)
 
