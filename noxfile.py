@@ -4,16 +4,20 @@ All sessions share one environment, `.nox/shared`, but for `lowest`, `build` and
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import nox
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "virtualenv"
@@ -25,6 +29,11 @@ SHARED = ROOT / ".nox" / "shared"
 BIN = SHARED / ("Scripts" if os.name == "nt" else "bin")
 CONSTRAINTS = ROOT / "constraints.txt"
 DIST = ROOT / "dist"
+HEADING = """\
+# The versions that CI runs, on Linux without a GPU; the packages themselves declare ranges. Pinned so that a red run
+# means a change of ours. `nox -s pins` writes this file anew; torch and triton, which go together, are moved by hand.
+# Never torchvision: it is built against one exact build of torch, and breaks whatever finds it beside another.
+"""
 
 
 def flat(package: str) -> str:
@@ -33,6 +42,7 @@ def flat(package: str) -> str:
 
 
 def project(package: str) -> dict[str, Any]:
+    """The `project` table of its pyproject.toml."""
     return tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -66,11 +76,34 @@ def editable(packages: list[str], extra_for: list[str]) -> list[str]:
     ]
 
 
+def tools() -> list[str]:
+    """What the checks run with, the packages' own needs aside."""
+    return list(nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), "dev"))
+
+
 def pinned(name: str) -> str:
-    return re.search(rf"^{name}==\S+$", CONSTRAINTS.read_text("utf-8"), re.MULTILINE).group()
+    """The `name==version` of constraints.txt."""
+    return re.search(rf"^{name}==[^\s;]+", CONSTRAINTS.read_text("utf-8"), re.MULTILINE).group()
+
+
+def pins_text(resolved: dict[str, str], direct: list[Requirement]) -> str:
+    """constraints.txt for the versions that pip resolved to: what is asked for, then what that pulls in.
+
+    A pin carries a marker where every requirement of that name carries the same one.
+    """
+    markers: dict[str, set[str]] = {}
+    for requirement in direct:
+        markers.setdefault(canonicalize_name(requirement.name), set()).add(str(requirement.marker or ""))
+    groups: dict[bool, list[str]] = {True: [], False: []}
+    for name, version in sorted((canonicalize_name(name), version) for name, version in resolved.items()):
+        marker = "".join(markers.get(name, ())) if len(markers.get(name, ())) == 1 else ""
+        pin = f"{name}=={Version(version).public}"  # an index may serve torch as 2.13.0+cpu, or as 2.13.0
+        groups[name in markers].append(f"{pin}; {marker}" if marker else pin)
+    return "\n".join([HEADING, "# asked for", *groups[True], "", "# what those pull in", *groups[False], ""])
 
 
 def lowest_pin(requirement: Requirement) -> str:
+    """The `name==version` of the requirement's floor."""
     floor = next(spec.version for spec in requirement.specifier if spec.operator in (">=", "==", "~="))
     return f"{requirement.name}=={floor}"
 
@@ -81,11 +114,10 @@ def share(session: nox.Session) -> None:
     key = hashlib.sha256(b"\0".join([sys.version.encode(), str(ROOT).encode(), *(f.read_bytes() for f in files)]))
     stamp = SHARED / "filled-from"
     if not stamp.exists() or stamp.read_text() != key.hexdigest():
-        tools = nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), "dev")
         session.run(sys.executable, "-m", "virtualenv", "--clear", "--quiet", str(SHARED), external=True)
         python = str(BIN / "python")
         pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "-c", str(CONSTRAINTS)]
-        session.run(*pip, *editable(PACKAGES, PACKAGES), *tools, external=True)
+        session.run(*pip, *editable(PACKAGES, PACKAGES), *tools(), external=True)
         stamp.write_text(key.hexdigest())
     session.env["PATH"] = os.pathsep.join([str(BIN), os.environ["PATH"]])
     session.env["VIRTUAL_ENV"] = str(SHARED)
@@ -158,7 +190,11 @@ def tests(session: nox.Session, part: str) -> None:
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def lowest(session: nox.Session, package: str) -> None:
     """The package's own tests on the lowest versions that it declares, torch excepted."""
-    direct = [r for r in requirements(package) + requirements(package, "test") if r.name not in PACKAGES]
+    direct = [
+        requirement
+        for requirement in requirements(package) + requirements(package, "test")
+        if requirement.name not in PACKAGES and (requirement.marker is None or requirement.marker.evaluate())
+    ]
     pins = [pinned("torch") if r.name == "torch" else lowest_pin(r) for r in direct]
     session.install(*editable(closure(package), [package]), *sorted(set(pins)))
     session.run("python", "-m", "pytest", f"packages/{package}/tests", *session.posargs)
@@ -187,6 +223,24 @@ def smoke(session: nox.Session, package: str) -> None:
         shipped = "from cosmos_tokenizer import load; load('nano-cv4x8x8'); load('nano-dv4x8x8')"
         session.run("python", "-I", "-c", shipped)
     session.run("python", "-I", str(ROOT / "scripts" / "smoke.py"), str(ROOT), package, *strangers)
+
+
+@nox.session(venv_backend="none", default=False)
+def pins(session: nox.Session) -> None:
+    """constraints.txt anew, with the newest versions that go together; torch and triton stay as they are pinned."""
+    if sys.version_info[:2] != (3, 11):
+        session.error("run it with Python 3.11, the oldest supported: newer ones need no package that it does not")
+    with tempfile.TemporaryDirectory() as folder:
+        report, empty = Path(folder) / "report.json", Path(folder) / "empty"
+        session.run(sys.executable, "-m", "virtualenv", "--quiet", str(empty), external=True)
+        python = empty / BIN.name / "python"  # its pip is virtualenv's, recent enough to find siblings in any order
+        pip = [str(python), "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
+        wanted = [*editable(PACKAGES, PACKAGES), *tools(), pinned("torch"), pinned("triton")]
+        session.run(*pip, "--report", str(report), *wanted, external=True)
+        found = [item["metadata"] for item in json.loads(report.read_text("utf-8"))["install"]]
+    resolved = {item["name"]: item["version"] for item in found if item["name"] not in PACKAGES}
+    direct = [r for name in PACKAGES for r in requirements(name) + requirements(name, "test")]
+    CONSTRAINTS.write_text(pins_text(resolved, direct + [Requirement(line) for line in tools()]), "utf-8")
 
 
 @nox.session(venv_backend="none", default=False)

@@ -3,14 +3,12 @@
 import ast
 import fnmatch
 import importlib
-import importlib.metadata
 import re
 import subprocess
 import tomllib
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 STEP = re.compile(r"\d+\.\d+\.\d+(\.dev0)?")
@@ -33,21 +31,6 @@ def declared(package):
     table = project(package)
     lines = [*table["dependencies"], *(line for extra in table["optional-dependencies"].values() for line in extra)]
     return [Requirement(line) for line in lines]
-
-
-def brought(name, extras=(), seen=None):
-    """Names of all that an installed distribution's requirements lead to, as pip would follow them."""
-    seen = set() if seen is None else seen
-    for line in importlib.metadata.requires(name) or []:
-        requirement = Requirement(line)
-        wanted = requirement.marker is None or any(
-            requirement.marker.evaluate({"extra": extra}) for extra in ["", *extras]
-        )
-        step = (canonicalize_name(requirement.name), tuple(sorted(requirement.extras)))
-        if wanted and step not in seen:
-            seen.add(step)
-            brought(requirement.name, requirement.extras, seen)
-    return {name for name, _ in seen}
 
 
 def test_package_has_what_a_reader_and_an_index_look_for(package, root):
@@ -102,23 +85,6 @@ def test_sibling_windows_admit_the_versions_in_the_tree(package, packages):
             assert requirement.specifier.contains(version(siblings[requirement.name]), prereleases=True), requirement
             major, minor = Version(version(siblings[requirement.name])).release[:2]
             assert not requirement.specifier.contains(f"{major}.{minor + 1}.0"), f"{requirement} has no upper bound"
-
-
-def test_nothing_brings_torchvision_however_deep(package):
-    extras = project(package)["optional-dependencies"]
-    assert "torchvision" not in {canonicalize_name(requirement.name) for requirement in declared(package)}
-    found = brought(package.name, extras)
-    assert "torch" in found
-    assert "torchvision" not in found
-
-
-def test_constraints_pin_all_that_is_declared_and_no_torchvision(package, root):
-    lines = (root / "constraints.txt").read_text().splitlines()
-    pins = {canonicalize_name(line.partition("==")[0]): line.partition("==")[2] for line in lines if "==" in line}
-    for requirement in declared(package):
-        if requirement.name != package.name and not requirement.name.startswith("cosmos-"):
-            assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
-    assert "torchvision" not in pins
 
 
 def test_public_face_is_an_explicit_list_of_what_the_init_imports(package):

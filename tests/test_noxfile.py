@@ -114,3 +114,46 @@ def test_nano_hands_what_follows_the_name_to_training_alone(ran):
 def test_nano_without_a_name_says_so_before_anything_runs(ran, arguments):
     with pytest.raises(Refused, match="name what to train"):
         ran("nano", *arguments)
+
+
+def test_pins_are_two_sorted_groups_without_builds_local_names(noxfile):
+    resolved = {"torch": "2.13.0+cpu", "Jinja2": "3.1.6", "triton": "3.7.1", "huggingface_hub": "2.4.0", "anyio": "4.0"}
+    direct = ["triton>=3; sys_platform == 'linux'", "torch>=2.11", "huggingface_hub>=0.34"]
+    text = noxfile.pins_text(resolved, [Requirement(line) for line in direct])
+    assert text.startswith(noxfile.HEADING)
+    assert text.removeprefix(noxfile.HEADING).split("\n") == [
+        *("", "# asked for", "huggingface-hub==2.4.0", "torch==2.13.0", 'triton==3.7.1; sys_platform == "linux"'),
+        *("", "# what those pull in", "anyio==4.0", "jinja2==3.1.6", ""),
+    ]
+
+
+def test_marker_that_not_every_asker_has_is_no_part_of_the_pin(noxfile):
+    direct = [Requirement("a>=1; python_version < '3.12'"), Requirement("a>=1"), Requirement("b; os_name == 'nt'")]
+    lines = noxfile.pins_text({"a": "1.2", "b": "3"}, direct).splitlines()
+    assert "a==1.2" in lines
+    assert 'b==3; os_name == "nt"' in lines
+
+
+def test_pin_is_read_without_its_marker(noxfile, monkeypatch, tmp_path):
+    monkeypatch.setattr(noxfile, "CONSTRAINTS", tmp_path / "constraints.txt")
+    noxfile.CONSTRAINTS.write_text("a-b==1\nb==2.5; os_name == 'nt'\nbb==3\n")
+    assert noxfile.pinned("b") == "b==2.5"
+
+
+def test_lowest_leaves_out_what_this_platform_cannot_have(noxfile, monkeypatch):
+    monkeypatch.setattr(
+        noxfile,
+        "requirements",
+        lambda package, extra=None: [
+            Requirement(line)
+            for line in (
+                "torch>=2.11",
+                "there>=1.5; python_version >= '3'",
+                "elsewhere>=2; python_version < '3'",
+            )
+        ],
+    )
+    installed = []
+    session = SimpleNamespace(posargs=[], install=lambda *lines: installed.extend(lines), run=lambda *command: None)
+    noxfile.lowest(session, "cosmos-tokenizer")
+    assert [line for line in installed if "==" in line] == ["there==1.5", "torch==2.13.0"]
