@@ -196,3 +196,11 @@ def test_a_layout_that_is_none_is_named(tmp_path: Path) -> None:
     unchecked = getattr(convert, "__wrapped__", convert)  # below the check of types at run time
     with pytest.raises(InputError, match="to is 'onnx': use 'ours', 'native' or 'diffusers'"):
         unchecked(tmp_path, tmp_path / "x", to="onnx")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_what_is_converted_on_a_gpu_is_read_without_one(tmp_path: Path, random_tokenizer: Maker) -> None:
+    save(random_tokenizer(VIDEO), tmp_path / "ours.safetensors")
+    convert(tmp_path / "ours.safetensors", tmp_path / "model.pt", to="native", device="cuda", dtype=torch.bfloat16)
+    written = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert {(value.device.type, value.dtype) for value in written.values()} == {("cpu", torch.bfloat16)}

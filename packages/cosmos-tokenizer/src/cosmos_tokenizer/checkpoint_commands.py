@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cosmos_tokenizer.codec_commands import check_device, open_model, source_of
+from cosmos_tokenizer.codec_commands import open_model, source_of
 from cosmos_tokenizer.conversion import convert as convert_checkpoint
 from cosmos_tokenizer.tokens import is_token_file, load_tokens
 
@@ -22,9 +22,10 @@ def info(args: Namespace) -> dict[str, Any]:
 
 def convert(args: Namespace) -> dict[str, Any]:
     """Write a checkpoint in another layout."""
-    check_device(args.device)
     dtype = None if args.dtype is None else getattr(torch, args.dtype)
-    convert_checkpoint(source_of(args.model), args.output, to=args.to, preset=args.preset, dtype=dtype)
+    convert_checkpoint(
+        source_of(args.model), args.output, to=args.to, preset=args.preset, device=args.device, dtype=dtype
+    )
     print(f"{args.model} -> {args.output}")
     return {"source": args.model, "to": args.to, "output": args.output}
 

@@ -145,10 +145,9 @@ def open_model(args: Namespace) -> Loaded:
     """Load `--model` on `--device`, and change its weights to `--dtype` where one is asked for.
 
     Raises:
-        InputError: the device is absent, or what `load` raises.
+        InputError: as for `load`.
     """
-    device = check_device(args.device)
-    model = load(source_of(args.model), preset=args.preset, device=device)
+    model = load(source_of(args.model), preset=args.preset, device=args.device)
     fingerprint = model.fingerprint
     if args.dtype is not None:
         model = model.to(getattr(torch, args.dtype))
@@ -159,24 +158,6 @@ def source_of(text: str) -> Source:
     """Return what `load` takes: a pair of files where `ENCODER,DECODER` are two and not one file of that name."""
     encoder, comma, decoder = text.partition(",")
     return (encoder, decoder) if comma and not Path(text).exists() else text
-
-
-def check_device(name: str) -> torch.device:
-    """Return the device after putting one number on it.
-
-    Raises:
-        InputError: there is no such device in this machine, or torch was built without it.
-    """
-    try:
-        device = torch.device(name)
-        if device.type == "meta":
-            raise InputError("--device meta holds no values; use cpu or cuda")
-        torch.zeros(1, device=device)
-    except InputError:
-        raise
-    except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
-        raise InputError(f"--device {name}: there is no such device here; use --device cpu") from error
-    return device
 
 
 @contextmanager

@@ -27,6 +27,7 @@ def convert(
     *,
     to: Layout = "ours",
     preset: str | TokenizerConfig | None = None,
+    device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
 ) -> list[Path]:
     """Write a checkpoint in another layout, and return the files and folders written.
@@ -38,6 +39,7 @@ def convert(
         output: for "ours" a safetensors file; for "native" a state dict, with ``mean_std.pt`` beside it where there are
             latent statistics; for "diffusers" a folder, new or empty, which only continuous video tokenizers have.
         to: layout of the output.
+        device: where the weights are read to and changed to ``dtype``; no file written remembers it.
         dtype: of the weights written; by default that of the file.
 
     Raises:
@@ -47,7 +49,7 @@ def convert(
     """
     if to not in ("ours", "native", "diffusers"):
         raise InputError(f"to is {to!r}: use 'ours', 'native' or 'diffusers'")
-    model = load(source, preset=preset, dtype=dtype)
+    model = load(source, preset=preset, device=device, dtype=dtype).cpu()
     path = Path(output)
     if to == "native":
         return _write_native(model, path)
