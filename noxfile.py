@@ -128,6 +128,10 @@ def python(session: nox.Session, *arguments: str) -> None:
     session.run(str(BIN / "python"), *arguments, external=True)
 
 
+SHAPES = f"--jaxtyping-packages={','.join(map(flat, PACKAGES))},beartype.beartype"
+"""The option that has pytest check shapes in signatures."""
+
+
 @nox.session(venv_backend="none", default=False)
 def demo(session: nox.Session) -> None:
     """Real footage through a shipped tokenizer and back; out/demo/index.html shows it."""
@@ -182,8 +186,19 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session, part: str) -> None:
     """pytest on one package, or on what spans them, with shapes checked at run time; arguments go to pytest."""
     share(session)
-    hook = f"--jaxtyping-packages={','.join(map(flat, PACKAGES))},beartype.beartype"
-    python(session, "-m", "pytest", hook, "tests" if part == "root" else f"packages/{part}/tests", *session.posargs)
+    python(session, "-m", "pytest", SHAPES, "tests" if part == "root" else f"packages/{part}/tests", *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
+def gpu(session: nox.Session) -> None:
+    """The tests that need a CUDA device, marked `gpu`, of every package; an error where torch sees none."""
+    share(session)
+    ask = "import torch; print(torch.cuda.is_available())"
+    answer = session.run(str(BIN / "python"), "-c", ask, external=True, silent=True)
+    if answer.split()[-1:] != ["True"]:
+        session.error("torch sees no CUDA device: these tests need an NVIDIA GPU, its driver and torch's CUDA build")
+    folders = [f"packages/{package}/tests" for package in PACKAGES]
+    python(session, "-m", "pytest", SHAPES, "-m", "gpu", *folders, *session.posargs)
 
 
 @nox.session(tags=["checks"])

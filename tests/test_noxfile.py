@@ -27,16 +27,21 @@ class Refused(Exception):
 
 @pytest.fixture
 def ran(noxfile, monkeypatch, tmp_path):
-    """Call a session of the noxfile with arguments in an empty folder; the commands that it would run."""
+    """Call a session of the noxfile with arguments in an empty folder; the commands that it would run.
 
-    def call(name, *arguments):
+    `prints` is what each of them prints.
+    """
+
+    def call(name, *arguments, prints=""):
         def refuse(line):
             raise Refused(line)
 
+        def run(*command, **_):
+            commands.append(list(command))
+            return prints
+
         commands = []
-        session = SimpleNamespace(
-            posargs=list(arguments), run=lambda *command, **_: commands.append(list(command)), error=refuse
-        )
+        session = SimpleNamespace(posargs=list(arguments), run=run, error=refuse)
         getattr(noxfile, name)(session)
         return commands
 
@@ -157,3 +162,16 @@ def test_lowest_leaves_out_what_this_platform_cannot_have(noxfile, monkeypatch):
     session = SimpleNamespace(posargs=[], install=lambda *lines: installed.extend(lines), run=lambda *command: None)
     noxfile.lowest(session, "cosmos-tokenizer")
     assert [line for line in installed if "==" in line] == ["there==1.5", "torch==2.13.0"]
+
+
+def test_gpu_runs_the_marked_tests_of_every_package(ran, packages):
+    [_, tests] = ran("gpu", "-k", "haar", prints="a warning of the driver's\nTrue\n")
+    assert {f"packages/{package.name}/tests" for package in packages} <= set(tests)
+    assert tests[tests.index("-m", 2) :][:2] == ["-m", "gpu"]
+    assert tests[-2:] == ["-k", "haar"]
+
+
+@pytest.mark.parametrize("prints", ["False\n", "UserWarning: True, a driver is here\nFalse\n", ""])
+def test_gpu_without_a_device_is_an_error_of_one_line(ran, prints):
+    with pytest.raises(Refused, match=r"^torch sees no CUDA device: .+$"):
+        ran("gpu", prints=prints)
