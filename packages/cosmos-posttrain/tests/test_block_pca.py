@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cosmos_posttrain import block_pca
-from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer import InputError
 
 
 def rank_three_video(rng: np.random.Generator) -> torch.Tensor:

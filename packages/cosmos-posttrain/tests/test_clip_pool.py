@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cosmos_posttrain import clip_pool, film
-from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer import InputError
 
 PHOTOGRAPHS_ONLY = {"photographs": 1.0}
 

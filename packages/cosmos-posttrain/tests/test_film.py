@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cosmos_posttrain import film
-from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer import InputError
 
 
 def write_film(path: Path, frames: list[np.ndarray]) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cosmos_posttrain import holdout
-from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer import InputError
 
 
 def flat_clip(name: str, level: int) -> holdout.HeldOut:

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer import InputError
 
 TIME, SPACE = 4, 8
 SIZE = 3 * TIME * SPACE * SPACE

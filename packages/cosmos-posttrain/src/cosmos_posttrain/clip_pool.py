@@ -18,7 +18,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from cosmos_posttrain import film, synthetic_camera, worlds
-from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer import InputError
 
 FRAMES, SIZE = 17, 128
 MIX: Mapping[str, float] = {"film": 0.45, "photographs": 0.40, "scenes": 0.15}

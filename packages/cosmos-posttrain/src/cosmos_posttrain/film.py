@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from numpy.random import Generator
 from PIL import Image
 
-from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer import InputError
 
 CUT = 18.0
 """Least mean absolute difference of neighbouring 64x36 grey frames, of 255, across a cut."""

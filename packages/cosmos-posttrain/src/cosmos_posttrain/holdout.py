@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer import InputError
 from cosmos_tokenizer.metrics import psnr_per_frame, psnr_per_video
 
 FRAMES = 17

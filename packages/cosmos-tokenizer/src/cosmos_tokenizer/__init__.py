@@ -1,8 +1,8 @@
 """Causal wavelet video tokenizer (arXiv 2501.03575, section 4): the public face; anything not named here may change.
 
-Public modules beside the names below: `metrics` (PSNR, SSIM), `compat` (the reference's two classes), and, for packages
-that build on this one, `commandline`, `progress` and `jsontext`. A name is imported when it is first used, since most
-of them bring torch, which takes seconds.
+Public modules: `metrics` (PSNR, SSIM) and `compat` (the reference's two classes); for packages built on this one,
+`commandline`, `progress`, `jsontext` and `atomic`, and the network's parts, `haar`, `fsq`, `layers` and `network`.
+A name below is imported when it is first used, since most of them bring torch, which takes seconds.
 """
 
 from importlib import import_module
