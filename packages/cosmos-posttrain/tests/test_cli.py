@@ -1,6 +1,7 @@
 """The command: a toy run from start to loadable weights, resumed and repeated; what it refuses, in one line."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,24 @@ def test_a_machine_that_cannot_render_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr(worlds, "load_mujoco", no_library)
     with pytest.raises(InputError, match="cannot render.*glGetError.*apt-get install libosmesa6"):
         worlds.check_renderer()
+
+
+@pytest.mark.parametrize(("given", "platform"), [(None, "osmesa"), ("egl", "egl"), ("", "osmesa")])
+def test_mujoco_learns_its_platform_and_the_environment_stays_as_it_was(
+    given: str | None, platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mujoco.py").write_text("import os\nplatform = os.environ['MUJOCO_GL']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    if given is not None:
+        monkeypatch.setenv("MUJOCO_GL", given)
+    before = dict(os.environ)
+    try:
+        assert worlds.load_mujoco().platform == platform
+    finally:
+        sys.modules.pop("mujoco", None)
+    assert dict(os.environ) == before
 
 
 def test_compare_refuses_another_compression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

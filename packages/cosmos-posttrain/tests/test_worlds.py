@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from cosmos_posttrain import worlds
-from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer import InputError
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,12 +16,14 @@ from jaxtyping import Float, UInt8
 from numpy.random import Generator
 from PIL import Image
 
-from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer import InputError
 
 Array = np.ndarray
 TEXTURE = 256
 """Side of a texture in pixels."""
 MATERIALS = 6
+PLATFORM = "osmesa"
+"""MuJoCo's name of the software renderer, which needs neither a display nor a GPU."""
 SUPERSAMPLING = 2
 """Rendered this many times larger and averaged: cheaper in software than the renderer's own multisampling."""
 
@@ -52,16 +54,21 @@ class CameraPath:
 
 
 def load_mujoco() -> ModuleType:
-    """MuJoCo, imported with a GL platform that needs no display unless one is set."""
-    # MuJoCo picks its GL platform from these when it is imported; its own default needs a display.
-    os.environ.setdefault("MUJOCO_GL", "osmesa")
-    os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
+    """MuJoCo, imported with a GL platform that needs no display unless MUJOCO_GL names another."""
+    # MuJoCo reads the variable once, while it is imported, and takes no other word for it; its default needs a display.
+    given = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = given or PLATFORM
     try:
         import mujoco
     except ModuleNotFoundError as error:
         if error.name != "mujoco":
             raise
         raise InputError("rendering worlds needs mujoco: pip install 'cosmos-posttrain[worlds]'") from error
+    finally:
+        if given is None:
+            del os.environ["MUJOCO_GL"]
+        else:
+            os.environ["MUJOCO_GL"] = given
     return mujoco
 
 
@@ -73,7 +80,7 @@ def check_renderer() -> None:
     except InputError:
         raise
     except Exception as error:  # the GL platforms raise errors of many kinds, some while they are imported
-        platform = os.environ["MUJOCO_GL"]
+        platform = os.environ.get("MUJOCO_GL") or PLATFORM
         raise InputError(
             f"cannot render with MUJOCO_GL={platform} ({error}); apt-get install libosmesa6, or make no scenes"
         ) from error
