@@ -1,22 +1,20 @@
 """Checkpoints of the Hugging Face hub (extra ``hub``), and which network the released repositories hold."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cosmos_tokenizer.config import TokenizerConfig
+from cosmos_tokenizer.diffusers_layout import CONFIG_FILE
 from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer.native import STATISTICS_FILE
 from cosmos_tokenizer.presets import PRESETS
 
-# Whole paths only: a pipeline repository also holds gigabytes of other safetensors. Of NVIDIA's three TorchScript files
-# the one with both halves is enough.
-_WANTED = (
-    "autoencoder.jit",
-    "mean_std.pt",
-    "config.json",
-    "model.safetensors",
-    "diffusion_pytorch_model.safetensors",
-    "vae/config.json",
-    "vae/diffusion_pytorch_model.safetensors",
-)
+Groups = Sequence[Sequence[str]]
+
+_BESIDE = (STATISTICS_FILE, CONFIG_FILE)
+_SUBFOLDER = "vae/"
+_TIMEOUT = 10.0  # Seconds.
+
 # Release (the suffix of a preset's name) to the repositories that hold it.
 _REPOSITORIES = {
     "0.1": ("nvidia/Cosmos-0.1-Tokenizer-{}", "nvidia/Cosmos-Tokenizer-{}"),
@@ -36,24 +34,67 @@ def preset_of(repository: str) -> TokenizerConfig | None:
     return None
 
 
-def download(repository: str) -> Path:
-    """Folder with the checkpoint files of a repository, from the local cache where it has them.
+def download(repository: str, groups: Groups) -> Path:
+    """Folder with the first of ``groups`` that a repository holds whole, and what lies beside it.
+
+    Only these files are fetched, and of those none that the local cache has. Where the hub does not answer, the first
+    group that the cache holds whole is taken.
+
+    Args:
+        repository: its id, ``org/name``.
+        groups: names of the files of a checkpoint, best first; they may lie in the repository's ``vae/`` folder too.
 
     Raises:
-        InputError: the extra is not installed, or the hub has no such repository or cannot be reached.
+        InputError: the extra is not installed; there is no such repository, it cannot be reached, or it holds none of
+            ``groups``.
     """
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from huggingface_hub import HfApi, snapshot_download
     except ImportError as error:
         raise InputError(
             f"there is no file or folder {repository}, and to fetch it from the hub huggingface_hub is needed: "
             'pip install "cosmos-tokenizer[hub]"'
         ) from error
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(_WANTED)))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        # One request: to list the tree takes several, each repeated for half a minute where there is no network.
+        held = [file.rfilename for file in HfApi().model_info(repository, timeout=_TIMEOUT).siblings or ()]
+        wanted = _first_group(held, groups)
+        if wanted:
+            return Path(snapshot_download(repository, allow_patterns=wanted))
+    except Exception as error:  # Each version of huggingface_hub raises what another HTTP library does.
+        cached = _cached(repository, groups)
+        if cached is not None:
+            return cached
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"there is no file or folder {repository}, and the hub did not give such a repository: {reason}"
         ) from error
+    raise InputError(
+        f"{repository} on the hub holds no checkpoint: looked for {', or '.join(' and '.join(g) for g in groups)}, "
+        f"there and in its {_SUBFOLDER}"
+    )
+
+
+def _first_group(held: Collection[str], groups: Groups) -> list[str]:
+    """Whole paths only: a pipeline's repository also holds gigabytes of other safetensors."""
+    for folder in ("", _SUBFOLDER):
+        for group in groups:
+            if all(folder + name in held for name in group):
+                return [folder + name for name in (*group, *_BESIDE) if folder + name in held]
+    return []
+
+
+def _cached(repository: str, groups: Groups) -> Path | None:
+    """Folder in the cache with the first whole group of those that it holds."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    names = {folder + name for folder in ("", _SUBFOLDER) for group in (*groups, _BESIDE) for name in group}
+    try:
+        paths = {name: try_to_load_from_cache(repository, name) for name in names}
+    except HFValidationError:
+        return None
+    # What is known to be absent has a mark in place of a path.
+    held = {name: path for name, path in paths.items() if isinstance(path, str)}
+    wanted = _first_group(held, groups)
+    return Path(held[wanted[0]]).parents[wanted[0].count("/")] if wanted else None

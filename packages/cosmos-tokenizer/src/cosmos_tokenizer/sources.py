@@ -16,16 +16,16 @@ Source = str | Path | tuple[str | Path, str | Path]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".jit", ".ckpt")
-# As published; the file that holds both halves first, so that nothing is read twice.
-_IN_A_FOLDER = (
+GROUPS = (
     ("autoencoder.jit",),
     ("encoder.jit", "decoder.jit"),
-    ("encoder.jit",),
-    ("decoder.jit",),
     ("model.pt",),
     ("model.safetensors",),
     (WEIGHTS_FILE,),
+    ("encoder.jit",),
+    ("decoder.jit",),
 )
+"""Names that a checkpoint's files have in a folder or a repository: both halves in one file first, one half last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def find(source: Source) -> Found:
         return Found((path,))
     name = str(source)
     if _HUB_ID.fullmatch(name) and not name.endswith(_SUFFIXES):
-        return Found(_in_folder(hub.download(name)), hub.preset_of(name))
+        return Found(_in_folder(hub.download(name, GROUPS)), hub.preset_of(name))
     if name in PRESETS:
         raise InputError(
             f"{name} is a preset without weights in this package: give a file, a folder or a hub id of such a network "
@@ -78,7 +78,7 @@ def _file(path: Path) -> Path:
 
 
 def _in_folder(folder: Path) -> tuple[Path, ...]:
-    for names in _IN_A_FOLDER:
+    for names in GROUPS:
         files = tuple(folder / name for name in names)
         if all(path.is_file() for path in files):
             return files
