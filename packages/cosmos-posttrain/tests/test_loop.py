@@ -82,12 +82,12 @@ def test_the_returned_weights_are_the_moving_average(tmp_path: Path) -> None:
         return loss(step)
 
     objective.loss = watched
-    config = LoopConfig(steps=5, learning_rate=1e-2, ema=0.5)
+    config = LoopConfig(steps=5, learning_rate=0.3, warmup=1, flat=1.0, ema=0.3)
     averaged = train(objective, config, tmp_path / "run", say=silent)
     trajectory = [*seen[1:], weights(objective.module)]
     expected = trajectory[0]
-    for later in trajectory[1:]:
-        expected = [a + 0.5 * (b - a) for a, b in zip(expected, later, strict=True)]
+    for later, kept in zip(trajectory[1:], (2 / 11, 3 / 12, 0.3, 0.3), strict=True):
+        expected = [kept * a + (1 - kept) * b for a, b in zip(expected, later, strict=True)]
     for a, b in zip(weights(averaged), expected, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -109,11 +109,19 @@ def test_the_rate_warms_up_stays_and_falls() -> None:
     assert config.rate(100) == pytest.approx(0.1)
 
 
+def test_a_young_average_forgets_sooner() -> None:
+    config = LoopConfig(steps=1, learning_rate=1.0, ema=0.999)
+    assert [config.decay(step) for step in (0, 1, 90, 8989)] == pytest.approx([0.1, 2 / 11, 0.91, 8990 / 8999])
+    assert config.decay(8991) == config.decay(10**6) == 0.999
+
+
 def test_what_cannot_be_trained_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="steps is 0"):
         LoopConfig(steps=0, learning_rate=1.0)
     with pytest.raises(InputError, match="learning_rate is -1"):
         LoopConfig(steps=1, learning_rate=-1.0)
+    with pytest.raises(InputError, match="ema is 1.5"):
+        LoopConfig(steps=1, learning_rate=1.0, ema=1.5)
     train(Line(), CONFIG, tmp_path / "run", say=silent)
     with pytest.raises(InputError, match="already holds a run: resume it"):
         train(Line(), CONFIG, tmp_path / "run", say=silent)

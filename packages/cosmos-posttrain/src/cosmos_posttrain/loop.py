@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from cosmos_posttrain.muon import Muon
 from cosmos_tokenizer import InputError
@@ -56,6 +56,7 @@ class LoopConfig:
     clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.999
+    """Decay of the moving average, once the run is long enough for it: see :meth:`decay`."""
     seed: int = 0
     save_every: int = 500
     validate_every: int = 500
@@ -64,6 +65,8 @@ class LoopConfig:
         for name in ("steps", "save_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if not 0 <= self.ema <= 1:
+            raise InputError(f"ema is {self.ema}: it must lie in 0 ... 1")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate is {self.learning_rate}: it must be positive")
 
@@ -73,6 +76,10 @@ class LoopConfig:
             return self.learning_rate * (step + 1) / self.warmup
         done = max(0.0, (step / self.steps - self.flat) / (1 - self.flat)) if self.flat < 1 else 0.0
         return self.learning_rate * (self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2)
+
+    def decay(self, step: int) -> float:
+        """Share of the moving average that a step keeps; a young average forgets its first weights sooner."""
+        return min(self.ema, (1 + step) / (10 + step))
 
 
 def train(
@@ -100,7 +107,7 @@ def train(
         FloatingPointError: the loss is not finite.
     """
     module = objective.module
-    averaged = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    averaged = AveragedModel(module, multi_avg_fn=_moving_average(config))
     optimizer = Muon(module.parameters(), lr=config.learning_rate)
     state = _State(module, averaged, optimizer, config, run)
     first = state.restore() if resume else state.begin()
@@ -133,6 +140,16 @@ def train(
         if last or done % config.save_every == 0:
             state.save(done)
     return averaged.module
+
+
+def _moving_average(config: LoopConfig) -> Callable[[Any, Any, Any], None]:
+    """How `AveragedModel` counts later weights in; the first it copies, and a checkpoint keeps its count."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+        torch._foreach_lerp_(averaged, current, 1 - config.decay(int(updates)))
+
+    return update
 
 
 class _State:

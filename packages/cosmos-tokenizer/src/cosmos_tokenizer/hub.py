@@ -97,4 +97,4 @@ def _cached(repository: str, groups: Groups) -> Path | None:
     # What is known to be absent has a mark in place of a path.
     held = {name: path for name, path in paths.items() if isinstance(path, str)}
     wanted = _first_group(held, groups)
-    return Path(held[wanted[0]]).parents[wanted[0].count("/")] if wanted else None
+    return Path(held[wanted[0]]).parent if wanted else None
