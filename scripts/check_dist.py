@@ -36,6 +36,7 @@ def wheel_problems(path: Path, package: str) -> list[str]:
 
 
 def metadata_problems(metadata: Message) -> list[str]:
+    """One line for each thing that an index would show wrong; none for good metadata."""
     readme = str(metadata.get_payload())
     supported = SpecifierSet(metadata["Requires-Python"] or "")
     links = RELATIVE_LINK.findall(readme)
@@ -50,6 +51,7 @@ def metadata_problems(metadata: Message) -> list[str]:
 
 
 def sdist_problems(path: Path, package: str) -> list[str]:
+    """One line for each thing that the sdist lacks; none for a good one."""
     flat = package.replace("-", "_")
     wanted = ("LICENSE", "README.md", "CHANGELOG.md", "tests", f"src/{flat}/py.typed")
     with tarfile.open(path) as sdist:
@@ -70,6 +72,7 @@ def check(dist: Path, package: str, version: str = "") -> list[str]:
 
 
 def main() -> int:
+    """Print every problem; returns 1 where there is any, else 0."""
     parser = argparse.ArgumentParser(description="Check what sdists and wheels say.")
     parser.add_argument("dist", type=Path)
     parser.add_argument("packages", nargs="*")

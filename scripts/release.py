@@ -26,6 +26,7 @@ class ReleaseError(Exception):
 
 
 def text(version: Version) -> str:
+    """X.Y.Z."""
     return ".".join(map(str, version))
 
 
@@ -46,6 +47,7 @@ def bumped(current: str, bump: str) -> Version:
 
 
 def git(root: Path, *arguments: str) -> str:
+    """What git prints; a failure is a ReleaseError with git's own words."""
     result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
     if result.returncode:
         raise ReleaseError(f"git {arguments[0]} failed: {' '.join(result.stderr.split())}")
@@ -78,6 +80,7 @@ def moved_window(pyproject: str, package: str, version: Version) -> str:
 
 
 def noted(changelog: str, line: str) -> str:
+    """The changelog with the line as the first thing unreleased."""
     return changelog.replace("## [Unreleased]\n", f"## [Unreleased]\n\n- {line}\n", 1)
 
 
@@ -111,6 +114,7 @@ def plan(root: Path, package: str, bump: str, today: datetime.date) -> tuple[Ver
 
 
 def current_version(module: Path) -> str:
+    """The version that a `_version.py` states."""
     match = VERSION.search(module.read_text("utf-8"))
     if not match:
         raise ReleaseError(f'{module}: has no line __version__ = "X.Y.Z.dev0"')
@@ -118,6 +122,7 @@ def current_version(module: Path) -> str:
 
 
 def with_version(source: str, version: str) -> str:
+    """The text of a `_version.py` with another version."""
     return VERSION.sub(f'__version__ = "{version}"', source)
 
 
@@ -144,6 +149,7 @@ def release(root: Path, package: str, bump: str, today: datetime.date, build: Ca
 
 
 def commit(root: Path, paths: list[Path], message: str) -> None:
+    """Commit these paths and nothing else that may be staged."""
     names = [str(path.relative_to(root)) for path in paths]
     git(root, "commit", "--message", message, "--", *names)
 
@@ -163,6 +169,7 @@ def build_dist(folder: Path) -> None:
 
 
 def main() -> int:
+    """Make the release; returns 2, after one line, where it cannot be made, else 0."""
     parser = argparse.ArgumentParser(description="Release one package: changelog, build, commit, tag.")
     parser.add_argument("package")
     parser.add_argument("bump", help="major, minor or patch")
