@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,7 @@ import torch
 
 from cosmos_posttrain import clip_pool, holdout, worlds
 from cosmos_posttrain.cli import main
-from cosmos_posttrain.recipes.tokenizer import to_video
-from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, save
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, progress, save
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict:
@@ -38,7 +38,7 @@ def test_a_toy_run_writes_weights_that_load(
     model = load(tmp_path / "a/model.safetensors")
     assert model.config == PRESETS["nano-cv4x8x8"]
     assert model.dtype == torch.float32
-    latents = model.encode(to_video(clip_pool.open_split(small_pool)))
+    latents = model.encode(clip_pool.to_video(clip_pool.open_split(small_pool)))
     normalised = model.normalize(latents)
     torch.testing.assert_close(normalised.mean((0, 3, 4)), torch.zeros(16, 3), atol=2e-2, rtol=0)
     torch.testing.assert_close(normalised.std((0, 3, 4)), torch.ones(16, 3), atol=2e-2, rtol=0)
@@ -68,8 +68,12 @@ def test_compare_reports_each_clip_and_the_gain(
     model = str(tmp_path / "m.safetensors")
     save(CausalTokenizer(PRESETS["nano-dv4x8x8"]), model)
     command = ["compare", model, "--footage", str(tmp_path), "--data", str(small_pool), "--json"]
+    monkeypatch.setattr(progress, "PERIOD", 0.0)
     assert main(command) == 0
-    result = last_line(capsys)
+    out = capsys.readouterr().out
+    for label in ("blocks of the pool", f"PCA beside {model}", f"{model} on bikes@0", f"PCA beside {model} on bikes@0"):
+        assert f"\n{label}: " in f"\n{out}"
+    result = json.loads(out.splitlines()[-1])
     figures = result["figures"]
     for clip in ("bikes", "carphone", "mean"):
         expected = figures[model][clip]["per_frame"] - figures[f"PCA beside {model}"][clip]["per_frame"]
@@ -102,6 +106,20 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("split", ["training", "development"])
+def test_a_junk_pool_is_one_line_and_no_run_begins(
+    split: str, small_pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(small_pool, tmp_path / "pool")
+    (tmp_path / f"pool/{split}.npy").write_text("just words")
+    line = ["train", "tokenizer-toy", "--data", str(tmp_path / "pool"), "--out", str(tmp_path / "run")]
+    assert main(line) == 2
+    error = capsys.readouterr().err
+    assert f"{split}.npy is damaged or no array of clips" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_machine_that_cannot_render_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

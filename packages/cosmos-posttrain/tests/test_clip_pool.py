@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cosmos_posttrain import clip_pool, film
-from cosmos_tokenizer import InputError
+from cosmos_tokenizer import InputError, progress
 
 PHOTOGRAPHS_ONLY = {"photographs": 1.0}
 
@@ -58,7 +58,7 @@ def test_a_seed_names_one_pool(footage: Path, tmp_path: Path) -> None:
 
 
 def test_clips_of_all_kinds_are_shuffled(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def plain(footage, wanted, rng, holdout):  # noqa: ANN001, ANN202
+    def plain(footage, wanted, rng, holdout, progress):  # noqa: ANN001, ANN202
         for split, count in wanted.items():
             for _ in range(count):
                 yield clip_pool.Clip(split=split, source="plain", frames=np.full((5, 24, 24, 3), 9, np.uint8))
@@ -105,3 +105,43 @@ def test_development_shots_are_not_training_shots() -> None:
     training, development = (clip_pool.part(shots, split) for split in ("training", "development"))
     assert sorted(training + development, key=lambda shot: shot.start) == shots
     assert len(development) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "training.npy is damaged or no array of clips"),
+        (b"just words", "training.npy is damaged or no array of clips"),
+        (np.zeros((2, 5, 24, 24, 3), np.uint8), "2 clips of 5 frames of 24x24.*9 frames of 16x16 is needed"),
+        (np.zeros((2, 9, 24, 8, 3), np.uint8), "2 clips of 9 frames of 24x8.*9 frames of 16x16 is needed"),
+        (np.zeros((2, 9, 24, 24, 3), np.float32), "holds float32"),
+        (np.zeros((9, 24, 24, 3), np.uint8), r"holds uint8 \(9, 24, 24, 3\)"),
+        (np.zeros((2, 9, 24, 24, 4), np.uint8), r"holds uint8 \(2, 9, 24, 24, 4\)"),
+    ],
+)
+def test_a_file_that_holds_no_such_clips_is_refused(content: bytes | np.ndarray, words: str, tmp_path: Path) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / "training.npy").write_bytes(content)
+    else:
+        np.save(tmp_path / "training.npy", content)
+    with pytest.raises(InputError, match=words):
+        clip_pool.open_split(tmp_path, frames=9, side=16)
+
+
+def test_a_pool_cut_short_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "training.npy", np.ones((2, 9, 24, 24, 3), np.uint8))
+    whole = (tmp_path / "training.npy").read_bytes()
+    (tmp_path / "training.npy").write_bytes(whole[:-1])
+    with pytest.raises(InputError, match="training.npy is damaged"):
+        clip_pool.open_split(tmp_path)
+
+
+def test_building_tells_how_far_it_is(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "PERIOD", 0.0)
+    build(footage, tmp_path / "pool")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "photographs: 0% of all"
+    assert "photographs: 7% of all" in lines[4]  # four training photographs opened, one clip of fifteen made
+    assert lines[-1].startswith("photographs: 100% of all")

@@ -82,3 +82,16 @@ def test_preview_contrast_looks_at_the_crop_alone() -> None:
     for elsewhere in ({"start": 0}, {"x": 100.0}, {"y": 20.0}):
         assert film.preview_contrast(scan, replace(textured, **elsewhere)) == 0
     assert film.preview_contrast(scan, textured) > 50
+
+
+def test_a_scan_tells_each_frames_share(tmp_path: Path) -> None:
+    counting_film(tmp_path / "film.mp4", 20)
+    shares: list[float] = []
+    film.scan(tmp_path / "film.mp4", seen=shares.append)
+    assert shares == pytest.approx([1 / 20] * 20)
+
+
+def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_text("just words")
+    with pytest.raises(InputError, match="film.mp4 cannot be read as a video"):
+        film.scan(tmp_path / "film.mp4")

@@ -4,7 +4,7 @@ Blocks lie as a causal tokenizer's latents do: frame 0 alone fills the first blo
 `fit_levels` adds scalar quantisers (Lloyd 1982, Max 1960), which makes it the baseline of a discrete tokenizer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,10 +65,7 @@ def load(path: Path | str) -> BlockPCA:
 def to_blocks(video: Float[Tensor, "B C T H W"]) -> Float64[Array, "N D"]:
     """One row per block, ordered by clip, time, row, column. Frame 0 is repeated to fill its block."""
     _, channels, frames, height, width = video.shape
-    if channels != 3 or frames % TIME != 1 or height % SPACE or width % SPACE:
-        raise InputError(
-            f"block PCA takes 3 channels, 1 + {TIME}n frames and sides of {SPACE}n; got {tuple(video.shape)}"
-        )
+    _check_grid(channels, frames, height, width)
     padded = torch.cat([video[:, :, :1].expand(-1, -1, TIME - 1, -1, -1), video], dim=2).double()
     return rearrange(padded, "b c (t p) (h q) (w r) -> (b t h w) (c p q r)", p=TIME, q=SPACE, r=SPACE).numpy()
 
@@ -85,15 +82,32 @@ def from_blocks(blocks: Float64[Array, "N D"], shape: torch.Size) -> Float64[Ten
     return torch.cat([padded[:, :, :TIME].mean(dim=2, keepdim=True), padded[:, :, TIME:]], dim=2)
 
 
-def sample_blocks(clips: UInt8[Array, "N T H W 3"], per_clip: int, rng: np.random.Generator) -> Float64[Array, "M D"]:
-    """`per_clip` random blocks of every clip, on the grid that `to_blocks` uses."""
+def sample_blocks(
+    clips: UInt8[Array, "N T H W 3"],
+    per_clip: int,
+    rng: np.random.Generator,
+    *,
+    seen: Callable[[float], None] = lambda share: None,
+) -> Float64[Array, "M D"]:
+    """`per_clip` random blocks of every clip, on the grid that `to_blocks` uses; `seen` is told each clip's share."""
+    _, frames, height, width, channels = clips.shape
+    _check_grid(channels, frames, height, width)
     rows = []
     for clip in clips:
         padded = np.concatenate([clip[:1].repeat(TIME - 1, axis=0), clip])
         blocks = rearrange(padded, "(t p) (h q) (w r) c -> t h w c p q r", p=TIME, q=SPACE, r=SPACE)
         chosen = tuple(rng.integers(0, size, size=per_clip) for size in blocks.shape[:3])
         rows.append(blocks[chosen].reshape(per_clip, SIZE))
+        seen(1 / len(clips))
     return np.concatenate(rows) / 127.5 - 1
+
+
+def _check_grid(channels: int, frames: int, height: int, width: int) -> None:
+    if channels != 3 or frames % TIME != 1 or height % SPACE or width % SPACE:
+        raise InputError(
+            f"block PCA takes 3 channels, 1 + {TIME}n frames and sides of {SPACE}n; "
+            f"got {channels} channels and {frames} frames of {height}x{width}"
+        )
 
 
 def fit(blocks: Float64[Array, "M D"], *, components: int) -> BlockPCA:

@@ -100,20 +100,26 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
 
     from cosmos_posttrain import block_pca, clip_pool, holdout
     from cosmos_tokenizer import load
+    from cosmos_tokenizer.progress import Progress
 
-    windows = holdout.held_out(args.footage)
-    blocks = block_pca.sample_blocks(clip_pool.open_split(args.data), args.blocks, np.random.default_rng(0))
-    codecs: dict[str, holdout.Reconstruct] = {}
-    for name in args.models:
-        model = load(name)
+    windows, pool = holdout.held_out(args.footage), clip_pool.open_split(args.data)
+    models = {name: load(name) for name in args.models}
+    for name, model in models.items():
         geometry = model.geometry
         if (geometry.temporal, geometry.spatial) != (block_pca.TIME, block_pca.SPACE):
             size = f"{geometry.temporal}x{geometry.spatial}x{geometry.spatial}"
             raise InputError(f"{name} compresses {size}: the block PCA stands beside 4x8x8 tokenizers only")
-        pca = block_pca.fit(blocks, components=model.config.latent_channels)
-        if model.config.levels:
-            pca = block_pca.fit_levels(pca, blocks, model.config.levels)
-        codecs |= {name: model.reconstruct, f"PCA beside {name}": pca.reconstruct}
+    codecs: dict[str, holdout.Reconstruct] = {}
+    with Progress(1 + len(models)) as progress:
+        progress.start("blocks of the pool")
+        blocks = block_pca.sample_blocks(pool, args.blocks, np.random.default_rng(0), seen=progress.advance)
+        for name, model in models.items():
+            progress.start(f"PCA beside {name}")
+            pca = block_pca.fit(blocks, components=model.config.latent_channels)
+            if model.config.levels:
+                pca = block_pca.fit_levels(pca, blocks, model.config.levels)
+            codecs |= {name: model, f"PCA beside {name}": pca.reconstruct}
+            progress.advance(1.0)
     scores = holdout.evaluate(codecs, windows)
     print(holdout.table(scores))
     figures = holdout.summarise(scores)

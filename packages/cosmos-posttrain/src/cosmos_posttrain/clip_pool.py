@@ -5,7 +5,6 @@ clip's source). The clips lie in random order, so any contiguous piece is a fair
 other film shots, photographs and scenes than the training clips.
 """
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
 from numpy.random import Generator
 from PIL import Image
+from torch import Tensor
 
 from cosmos_posttrain import film, synthetic_camera, worlds
 from cosmos_tokenizer import InputError
+from cosmos_tokenizer.jsontext import to_json
+from cosmos_tokenizer.progress import Progress
 
 FRAMES, SIZE = 17, 128
 MIX: Mapping[str, float] = {"film": 0.45, "photographs": 0.40, "scenes": 0.15}
@@ -51,9 +55,9 @@ def build(
 ) -> Path:
     """Build a pool of `clips` training clips and `development` more; about 0.84 MB each.
 
-    Files whose name begins with one of `holdout` are refused as a source. Raises InputError when the folder lacks a
-    source that `mix` asks for, or `out_dir` exists already. The same footage, arguments and library versions give the
-    same pool.
+    Shows its progress on standard output. Files whose name begins with one of `holdout` are refused as a source. Raises
+    InputError when the folder lacks a source that `mix` asks for, or `out_dir` exists already. The same footage,
+    arguments and library versions give the same pool.
     """
     footage, out = Path(footage_dir), Path(out_dir)
     if out.exists():
@@ -65,18 +69,47 @@ def build(
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        sources = fill(beside, wanted, footage, seed, tuple(holdout))
+        # The film is looked through once before its crops are read, which takes about as long.
+        units = sum(2 * kinds["film"] + kinds["photographs"] + kinds["scenes"] for kinds in wanted.values())
+        with Progress(units) as progress:
+            sources = fill(beside, wanted, footage, seed, tuple(holdout), progress)
         settings = {"seed": seed, "frames": FRAMES, "size": SIZE, "mix": dict(mix), "holdout": list(holdout)}
-        (beside / "manifest.json").write_text(json.dumps(settings | sources, indent=0) + "\n")
+        (beside / "manifest.json").write_text(to_json(settings | sources, indent=0) + "\n")
         beside.rename(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return out
 
 
-def open_split(pool_dir: Path | str, split: str = "training") -> UInt8[Array, "N T H W 3"]:
-    """The clips of one split ("training" or "development"), memory-mapped and read-only."""
-    return np.load(Path(pool_dir) / f"{split}.npy", mmap_mode="r")
+def open_split(
+    pool_dir: Path | str, split: str = "training", *, frames: int = 1, side: int = 1
+) -> UInt8[Array, "N T H W 3"]:
+    """The clips of one split ("training" or "development"), memory-mapped and read-only.
+
+    Raises:
+        InputError: the file holds no clips, or such as are shorter than `frames` or smaller than `side` pixels.
+        OSError: the file cannot be read.
+    """
+    path = Path(pool_dir) / f"{split}.npy"
+    again = "make the pool again with cosmos-posttrain pool"
+    try:
+        clips = np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
+        raise InputError(f"{path} is damaged or no array of clips ({error}); {again}") from error
+    if clips.dtype != np.uint8 or clips.ndim != 5 or clips.shape[-1] != 3:
+        raise InputError(f"{path} holds {clips.dtype} {clips.shape}, and clips are uint8 (N, T, H, W, 3); {again}")
+    count, length, height, width, _ = clips.shape
+    if count < 1 or length < frames or min(height, width) < side:
+        raise InputError(
+            f"{path} holds {count} clips of {length} frames of {height}x{width}, and at least one of "
+            f"{frames} frames of {side}x{side} is needed; {again}"
+        )
+    return clips
+
+
+def to_video(clips: UInt8[Array, "B T H W 3"]) -> Float[Tensor, "B 3 T H W"]:
+    """Clips as floats in [-1, 1]."""
+    return rearrange(torch.from_numpy(np.array(clips)), "b t h w c -> b c t h w").float() / 127.5 - 1
 
 
 def shares(count: int, mix: Mapping[str, float]) -> dict[str, int]:
@@ -88,7 +121,12 @@ def shares(count: int, mix: Mapping[str, float]) -> dict[str, int]:
 
 
 def fill(
-    folder: Path, wanted: Mapping[str, Mapping[str, int]], footage: Path, seed: int, holdout: tuple[str, ...]
+    folder: Path,
+    wanted: Mapping[str, Mapping[str, int]],
+    footage: Path,
+    seed: int,
+    holdout: tuple[str, ...],
+    progress: Progress,
 ) -> dict[str, list[str]]:
     """Write each split's array; returns each clip's source. `wanted` is split -> kind -> count."""
     counts = {split: sum(kinds.values()) for split, kinds in wanted.items()}
@@ -104,23 +142,28 @@ def fill(
     for number, (kind, read) in enumerate(READERS.items(), start=1):
         share = {split: kinds[kind] for split, kinds in wanted.items()}
         if any(share.values()):
-            for clip in read(footage, share, np.random.default_rng([seed, number]), holdout):
+            progress.start(kind)
+            for clip in read(footage, share, np.random.default_rng([seed, number]), holdout, progress):
                 slot = next(slots[clip.split])
                 arrays[clip.split][slot], sources[clip.split][slot] = clip.frames, clip.source
+                progress.advance(1.0)
     for split, rest in slots.items():
         assert next(rest, None) is None, split
         arrays[split].flush()
     return sources
 
 
-def film_clips(footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...]) -> Iterator[Clip]:
+def film_clips(
+    footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...], progress: Progress
+) -> Iterator[Clip]:
     """Film crops of every split, as many as wanted."""
     path = footage / FILM
     if not path.exists() or FILM.startswith(holdout):
         raise InputError(
             f"no {path} to train on; fetch it with scripts/footage.py --only film, or use a mix without film"
         )
-    glance = film.scan(path)
+    crops = sum(wanted.values())
+    glance = film.scan(path, seen=lambda share: progress.advance(crops * share))
     shots = film.find_shots(glance.grey)
     splits: dict[film.Crop, str] = {}
     for split, count in wanted.items():
@@ -131,12 +174,12 @@ def film_clips(footage: Path, wanted: Mapping[str, int], rng: Generator, holdout
 
 
 def photograph_clips(
-    footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...]
+    footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...], progress: Progress
 ) -> Iterator[Clip]:
     """Photographs of every split under synthetic cameras, as many as wanted."""
     for split, count in wanted.items():
         kept = photograph_paths(footage, split, holdout) if count else []
-        pictures = [open_photograph(path) for path in kept]
+        pictures = [open_photograph(path, progress) for path in kept]
         for i in range(count):
             before = rng.integers(0, len(kept), size=int(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])))
             chosen = [i % len(kept), *before]
@@ -157,8 +200,9 @@ def part(things: Sequence[T], split: str) -> list[T]:
     return [thing for i, thing in enumerate(things) if (i % 8 == 3) == (split == "development")]
 
 
-def open_photograph(path: Path) -> Image.Image:
-    """RGB picture, shrunk where it is larger than the cameras need."""
+def open_photograph(path: Path, progress: Progress) -> Image.Image:
+    """RGB picture, shrunk where it is larger than the cameras need; hundreds take a while, which `progress` shows."""
+    progress.advance(0.0)
     with Image.open(path) as image:
         image.draft("RGB", (LARGEST_PHOTOGRAPH, LARGEST_PHOTOGRAPH))
         picture = image.convert("RGB")
@@ -166,10 +210,13 @@ def open_photograph(path: Path) -> Image.Image:
     return picture
 
 
-def scene_clips(footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...]) -> Iterator[Clip]:
+def scene_clips(
+    footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...], progress: Progress
+) -> Iterator[Clip]:
     """Rendered scenes of every split, dressed in that split's photographs."""
     for split, count in wanted.items():
-        pictures = [open_photograph(path) for path in photograph_paths(footage, split, holdout)] if count else []
+        kept = photograph_paths(footage, split, holdout) if count else []
+        pictures = [open_photograph(path, progress) for path in kept]
         for name, frames in worlds.clips(count, rng, pictures, frames=FRAMES, size=SIZE):
             yield Clip(split=split, source=f"scenes: {name}", frames=frames)
 

@@ -1,7 +1,8 @@
 """Crops of a film as training clips: shots found by frame difference, then every crop read in one streaming pass."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,11 +54,14 @@ class Crop:
     side: float
 
 
-def scan(path: Path) -> Scan:
-    """One pass over the film."""
-    with av.open(str(path)) as container:
+def scan(path: Path, *, seen: Callable[[float], None] = lambda share: None) -> Scan:
+    """One pass over the film; `seen` is told each frame's share of it, 0 where the file gives no length."""
+    with opened(path) as container:
         stream = video_stream(container, path)
-        grey = [f.reformat(width=64, height=36, format="gray").to_ndarray() for f in container.decode(stream)]
+        grey = []
+        for frame in container.decode(stream):
+            grey.append(frame.reformat(width=64, height=36, format="gray").to_ndarray())
+            seen(1 / stream.frames if stream.frames else 0.0)
         if not grey:
             raise InputError(f"{path} has no frames")
         return Scan(width=stream.width, height=stream.height, grey=np.stack(grey))
@@ -110,6 +114,16 @@ def preview_contrast(film: Scan, crop: Crop) -> float:
     return float(film.grey[crop.start, rows, columns].std())
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """A video file, for as long as it is read; what cannot be decoded is an InputError."""
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except av.FFmpegError as error:
+        raise InputError(f"{path} cannot be read as a video ({error.strerror}); fetch it again") from error
+
+
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
     """First video stream, decoded on several threads."""
     if not container.streams.video:
@@ -125,7 +139,7 @@ def read_crops(
     """Each crop's frames, shrunk with a Lanczos filter, in the order in which they end; one pass over the film."""
     waiting = sorted(crops, key=lambda crop: crop.start, reverse=True)
     active: list[tuple[Crop, Array]] = []
-    with av.open(str(path)) as container:
+    with opened(path) as container:
         for number, frame in enumerate(container.decode(video_stream(container, path))):
             while waiting and waiting[-1].start == number:
                 active.append((waiting.pop(), np.empty((frames, size, size, 3), np.uint8)))

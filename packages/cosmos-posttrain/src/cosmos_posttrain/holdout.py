@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from cosmos_posttrain.clip_pool import to_video
+from cosmos_posttrain.film import opened
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.metrics import psnr_per_frame, psnr_per_video
+from cosmos_tokenizer.progress import Progress
 
 FRAMES = 17
 STARTS: Mapping[str, tuple[int, ...]] = {"bikes": (10, 45, 100, 155, 210), "carphone": (10, 50, 90)}
@@ -71,7 +73,7 @@ def held_out(footage_dir: Path | str) -> list[HeldOut]:
 def read_frames(path: Path, count: int, square: int | None) -> UInt8[Array, "T H W 3"]:
     """First ``count`` frames; ``square`` cuts the centre square and scales it to that side."""
     frames = []
-    with av.open(str(path)) as container:
+    with opened(path) as container:
         for frame in container.decode(video=0):
             image = frame.to_image()
             if square is not None:
@@ -85,19 +87,21 @@ def read_frames(path: Path, count: int, square: int | None) -> UInt8[Array, "T H
     raise InputError(f"{path} has {len(frames)} frames, fewer than {count}; fetch it again with scripts/footage.py")
 
 
-def to_video(frames: UInt8[Array, "T H W 3"]) -> Float[Tensor, "1 C T H W"]:
-    """8-bit frames as a clip in [-1, 1]."""
-    return rearrange(torch.from_numpy(frames.astype(np.float32) / 127.5 - 1), "t h w c -> 1 c t h w")
-
-
 def evaluate(codecs: Mapping[str, Reconstruct], clips: Sequence[HeldOut]) -> list[Score]:
-    """Score every codec on every clip, clip by clip."""
-    return [score(clip, name, reconstruct) for clip in clips for name, reconstruct in codecs.items()]
+    """Score every codec on every clip, clip by clip, and show progress on standard output."""
+    scores = []
+    with Progress(len(clips) * len(codecs)) as progress:
+        for clip in clips:
+            for name, reconstruct in codecs.items():
+                progress.start(f"{name} on {clip.name}")
+                with progress.follow(reconstruct if isinstance(reconstruct, nn.Module) else None, 1.0):
+                    scores.append(score(clip, name, reconstruct))
+    return scores
 
 
 def score(clip: HeldOut, codec: str, reconstruct: Reconstruct) -> Score:
     """Figures of one codec on one window."""
-    video = to_video(clip.frames)
+    video = to_video(clip.frames[None])
     with torch.inference_mode():
         rebuilt = reconstruct(video).float().clamp(-1, 1)
     a, b = (rearrange(x, "1 c t h w -> t h w c") for x in (video, rebuilt))

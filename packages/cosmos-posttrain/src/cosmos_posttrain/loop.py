@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from cosmos_posttrain.muon import Muon
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.atomic import write_whole
+from cosmos_tokenizer.jsontext import to_json
 
 KEPT_CHECKPOINTS = 2
 REPORT_SECONDS = 5.0
@@ -200,7 +201,7 @@ class _State:
 
     def log(self, figures: dict[str, Any]) -> None:
         with self.metrics.open("a") as file:
-            file.write(json.dumps(figures) + "\n")
+            file.write(to_json(figures) + "\n")
 
     def _checkpoints(self) -> Iterator[Path]:
         return iter(sorted(self.folder.glob("step-*.pt"), key=lambda path: int(path.stem.removeprefix("step-"))))

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from cosmos_posttrain import clip_pool, pca_start
+from cosmos_posttrain import clip_pool, holdout, pca_start
+from cosmos_posttrain.clip_pool import to_video
 from cosmos_posttrain.loop import LoopConfig, train
 from cosmos_tokenizer import PRESETS, CausalTokenizer, LatentStatistics
 
@@ -63,11 +64,18 @@ class Reconstruction:
     PSNR is, gives up on fast motion.
     """
 
-    def __init__(self, module: CausalTokenizer, pool: Path, stage: Stage, validation_clips: int) -> None:
+    def __init__(
+        self,
+        module: CausalTokenizer,
+        stage: Stage,
+        *,
+        training: UInt8[np.ndarray, "N T H W 3"],
+        development: UInt8[np.ndarray, "M t h w 3"],
+    ) -> None:
         self.module = module
         self.stage = stage
-        self._training = clip_pool.open_split(pool)
-        self._validation = to_video(clip_pool.open_split(pool, "development")[:validation_clips])
+        self._training = training
+        self._development = [holdout.HeldOut(name="development", frames=clip) for clip in development]
 
     def loss(self, step: int) -> Tensor:
         """Loss of the batch that ``step`` and the stage's seed choose."""
@@ -76,9 +84,8 @@ class Reconstruction:
         return (error + 1e-6).sqrt().mean()
 
     def validate(self, module: nn.Module) -> dict[str, float]:
-        """PSNR in dB on development clips, frame by frame, values clamped to [-1, 1]."""
-        psnr = [frame_psnr(module(clip[None]).clamp(-1, 1), clip[None]) for clip in self._validation]
-        return {"psnr": torch.stack(psnr).mean().item()}
+        """PSNR per frame in dB on development clips, as on held-out ones."""
+        return {"psnr": fmean(holdout.score(clip, "", module).per_frame for clip in self._development)}
 
     def _batch(self, step: int) -> Float[Tensor, "B 3 T H W"]:
         stage = self.stage
@@ -94,16 +101,6 @@ class Reconstruction:
         return to_video(np.stack(clips))
 
 
-def to_video(frames: np.ndarray) -> Float[Tensor, "B 3 T H W"]:
-    """uint8 ``B T H W 3`` to floats in [-1, 1]."""
-    return rearrange(torch.from_numpy(np.array(frames)), "b t h w c -> b c t h w").float() / 127.5 - 1
-
-
-def frame_psnr(video: Tensor, target: Tensor) -> Tensor:
-    """PSNR in dB, averaged over the frames of ``1 3 T H W`` clips in [-1, 1]."""
-    return (10 * torch.log10(4 / (video - target).square().mean(dim=(1, 3, 4)).clamp_min(1e-10))).mean()
-
-
 def run(recipe: TokenizerRecipe, pool: Path, out: Path, *, resume: bool = False) -> CausalTokenizer:
     """Train ``recipe`` on a pool of :mod:`cosmos_posttrain.clip_pool` and return the averaged weights.
 
@@ -113,15 +110,17 @@ def run(recipe: TokenizerRecipe, pool: Path, out: Path, *, resume: bool = False)
         InputError: the pool or the run folder is not what it should be.
     """
     first = recipe.stages[0]
+    frames, side = max(stage.frames for stage in recipe.stages), max(stage.crop for stage in recipe.stages)
+    training = clip_pool.open_split(pool, frames=frames, side=side)
+    development = clip_pool.open_split(pool, "development", side=side)[: recipe.validation_clips]
     torch.manual_seed(first.loop.seed)
     model = CausalTokenizer(PRESETS[recipe.preset])
-    training = clip_pool.open_split(pool)
     chosen = np.random.default_rng(first.loop.seed).choice(
         len(training), min(START_CLIPS, len(training)), replace=False
     )
     pca_start.start(model, to_video(training[np.sort(chosen)][:, : first.frames]))
     for stage in recipe.stages:
-        objective = Reconstruction(model, pool, stage, recipe.validation_clips)
+        objective = Reconstruction(model, stage, training=training, development=development)
         model.load_state_dict(train(objective, stage.loop, out / stage.name, resume=resume).state_dict())
     pca_start.finish(model)
     if model.config.kind == "continuous":
