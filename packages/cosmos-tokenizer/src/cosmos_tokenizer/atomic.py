@@ -1,5 +1,6 @@
 """Whole files or none: bytes go to a file beside the target, which then takes the target's name in one step."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def write_whole(path: Path | str, data: bytes | memoryview) -> None:
             target.write_bytes(data)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name[:200]}.{os.getpid()}.partial")
+        beside = partial(target)
         try:
             beside.write_bytes(data)
             os.replace(beside, target)
@@ -29,3 +30,9 @@ def write_whole(path: Path | str, data: bytes | memoryview) -> None:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def partial(target: Path) -> Path:
+    """Return a name beside `target` for what is not whole yet: hidden, this process's own, and short for any name."""
+    digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    return target.with_name(f".{digest}.{os.getpid()}.partial")

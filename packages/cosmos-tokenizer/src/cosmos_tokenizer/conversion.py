@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save as serialise
 
 from cosmos_tokenizer import diffusers_layout, native
-from cosmos_tokenizer.atomic import write_whole
+from cosmos_tokenizer.atomic import partial, write_whole
 from cosmos_tokenizer.checkpoint import load, parts_of, save
 from cosmos_tokenizer.config import TokenizerConfig
 from cosmos_tokenizer.errors import InputError
@@ -93,7 +93,7 @@ def _write_diffusers(model: CausalTokenizer, folder: Path) -> list[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"output {folder} exists: name a new or an empty folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name[:200]}.{os.getpid()}.partial")
+    beside = partial(folder)
     try:
         write_whole(beside / diffusers_layout.WEIGHTS_FILE, serialise(weights, {"format": "pt"}))
         write_whole(beside / diffusers_layout.CONFIG_FILE, json.dumps(fields, indent=2).encode())

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from cosmos_tokenizer.jsontext import readable
 from cosmos_tokenizer.media import to_clip, to_frames
 from cosmos_tokenizer.metrics import WINDOW, finite_mean, psnr_per_frame, psnr_per_video, ssim_per_frame
 from cosmos_tokenizer.model import CausalTokenizer
@@ -70,7 +71,7 @@ def score_clip(
     model: CausalTokenizer, frames: UInt8[np.ndarray, "T H W 3"], name: str, *, progress: Progress, samples: int = 1
 ) -> tuple[Score, list[Sample]]:
     """Encode, decode and score one clip; also return its worst frame in each of `samples` spans of equal length."""
-    device = model.device
+    device, name = model.device, readable(name)
     count, height, width, _ = frames.shape
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

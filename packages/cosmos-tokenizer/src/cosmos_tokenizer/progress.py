@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
+from cosmos_tokenizer.jsontext import readable
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -41,7 +43,7 @@ class Progress:
 
     def start(self, label: str) -> None:
         """Name the unit of work that begins."""
-        self._label = label
+        self._label = label = readable(label)
         if self._bar is not None:
             self._bar.set_description_str(label)
 
@@ -63,7 +65,7 @@ class Progress:
         """Print a line of its own, above the bar where there is one."""
         if self._bar is not None:
             self._bar.clear()
-        print(line, file=self._stream, flush=True)
+        print(readable(line), file=self._stream, flush=True)
 
     @contextmanager
     def follow(self, module: "nn.Module | None", share: float) -> Iterator[None]:

@@ -1,14 +1,17 @@
 """The tensors of a checkpoint file: safetensors, a torch pickle or TorchScript, told apart by content, not suffix."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer.jsontext import readable
 from cosmos_tokenizer.torchscript import read_torchscript
 
 _ZIP = b"PK\x03\x04"
@@ -46,6 +49,20 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+@contextmanager
+def opened(path: Path | str) -> Iterator[safe_open]:
+    """A safetensors file whatever its name: the library takes UTF-8 alone, so any other is opened by way of a link."""
+    if readable(str(path)) == str(path):
+        with safe_open(path, framework="pt") as file:
+            yield file
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / "file"
+        link.symlink_to(Path(path).resolve())
+        with safe_open(link, framework="pt") as file:
+            yield file
+
+
 def read_pair(path: Path) -> tuple[Tensor, Tensor]:
     """Two tensors that a torch pickle holds in a row, as ``mean_std.pt`` does."""
     found = _pickle(path)
@@ -56,7 +73,7 @@ def read_pair(path: Path) -> tuple[Tensor, Tensor]:
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with opened(path) as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"a truncated or damaged safetensors file ({_one_line(error)})") from error

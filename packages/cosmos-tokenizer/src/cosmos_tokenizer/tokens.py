@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int32
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
@@ -22,7 +22,9 @@ from cosmos_tokenizer.atomic import write_whole
 from cosmos_tokenizer.config import Kind
 from cosmos_tokenizer.errors import InputError
 from cosmos_tokenizer.geometry import Geometry
+from cosmos_tokenizer.jsontext import readable
 from cosmos_tokenizer.model import CausalTokenizer
+from cosmos_tokenizer.tensor_files import opened
 
 FORMAT = "cosmos-tokenizer tokens"
 VERSION = "1"
@@ -79,8 +81,8 @@ def save_tokens(path: Path | str, tokens: Tokens) -> None:
         "temporal": str(tokens.geometry.temporal),
         "spatial": str(tokens.geometry.spatial),
         "fingerprint": json.dumps(dict(tokens.fingerprint), sort_keys=True),
-        "model": tokens.model,
-        "source": tokens.source,
+        "model": readable(tokens.model),
+        "source": readable(tokens.source),
         "sha256": _checksum(values),
     }
     write_whole(path, save({_NAMES[tokens.kind]: values}, metadata))
@@ -89,7 +91,7 @@ def save_tokens(path: Path | str, tokens: Tokens) -> None:
 def is_token_file(path: Path | str) -> bool:
     """Tell whether `path` is a token file, damaged or not, by its metadata."""
     try:
-        with safe_open(path, "pt") as file:
+        with opened(path) as file:
             return (file.metadata() or {}).get("format") == FORMAT
     except (OSError, SafetensorError, ValueError):
         return False
@@ -107,7 +109,7 @@ def load_tokens(path: Path | str) -> Tokens:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a token file in it")
     try:
-        with safe_open(path, "pt") as file:
+        with opened(path) as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise InputError(f"{path}: is not a token file; make one with `cosmos-tokenizer encode`")
