@@ -93,3 +93,22 @@ def test_a_config_survives_json() -> None:
 def test_a_json_field_of_another_type_or_size_is_named(field: str, value: object) -> None:
     with pytest.raises(InputError, match=f"^{field} is .*: it must be"):
         TokenizerConfig.from_dict(asdict(PRESETS["toy"]) | {field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("channels", 3.5),
+        ("channels", True),
+        ("patch_size", "4"),
+        ("decoder_blocks", 1025),
+        ("channel_multipliers", [2, 4]),
+        ("channel_multipliers", (2, 4.0)),
+        ("levels", None),
+        ("legacy_upsample", 1),
+        ("kind", 3),
+    ],
+)
+def test_a_config_made_in_python_is_held_to_the_same_types(field: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"^{field} is .*: it must be"):
+        replace(PRESETS["toy"], **{field: value})

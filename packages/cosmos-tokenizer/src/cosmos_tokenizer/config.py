@@ -34,7 +34,7 @@ class TokenizerConfig:
     The decoder mirrors it.
 
     Raises:
-        InputError: a value is out of range, or the levels cannot carry the compression asked for.
+        InputError: a value is of another type or out of range, or the levels cannot carry the compression asked for.
     """
 
     media: Media
@@ -54,6 +54,8 @@ class TokenizerConfig:
     """Time is doubled from the lowest resolution on, as in nets trained before September 2024."""
 
     def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            _check_type(name, getattr(self, name))
         if self.media not in ("image", "video"):
             raise InputError(f"media is {self.media!r}: use 'image' or 'video'")
         if self.kind not in ("continuous", "discrete"):
@@ -146,16 +148,13 @@ class TokenizerConfig:
             InputError: a field is unknown, missing, of another type or absurdly large.
         """
         values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
-        for name, value in values.items():
-            if name in cls.__dataclass_fields__:
-                _check_json(name, value)
         try:
             return cls(**values)
         except TypeError as error:
             raise InputError(f"not a tokenizer config: {error}") from error
 
 
-def _check_json(name: str, value: object) -> None:
+def _check_type(name: str, value: object) -> None:
     if name in ("media", "kind"):
         if not isinstance(value, str):
             raise InputError(f"{name} is {value!r}: it must be a word")
@@ -169,5 +168,5 @@ def _check_json(name: str, value: object) -> None:
     largest = _LARGEST.get(name, _LARGEST_WIDTH)
     whole = isinstance(value, tuple) == many and all(type(number) is int and number <= largest for number in numbers)
     if not whole or len(numbers) > 64:
-        what = "a list of whole numbers" if many else "a whole number"
+        what = "a tuple (in JSON a list) of whole numbers" if many else "a whole number"
         raise InputError(f"{name} is {str(value)[:80]}: it must be {what} up to {largest}")
