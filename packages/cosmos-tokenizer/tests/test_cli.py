@@ -354,6 +354,12 @@ def test_what_stops_a_run_is_one_line(
     assert _left(place) == set()
 
 
+@pytest.mark.parametrize("command", ["decode", "reconstruct"])
+def test_help_says_that_sound_is_dropped(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert "sound is dropped" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_fault_of_ours_is_code_1_with_its_traceback(place: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec_commands, "save_tokens", lambda *_: {}["bug"])
     done = run("encode clip.mp4 a.safetensors")

@@ -34,12 +34,14 @@ def build_parser() -> Parser:
     encode.add_argument("inputs", nargs="+", metavar="INPUT", help=clips)
     encode.add_argument("output", metavar="OUTPUT", help="token file (.safetensors), or a folder")
 
-    decode = _command(commands, "decode", "token files to clips, at their own size, length and frame rate")
+    decode = _command(
+        commands, "decode", "token files to clips, at their own size, length and frame rate; sound is dropped"
+    )
     decode.set_defaults(model=None)  # the shipped model that the tokens name
     decode.add_argument("inputs", nargs="+", metavar="TOKENS", help="token file; several, a quoted glob or a folder")
     decode.add_argument("output", metavar="OUTPUT", help=".mp4 (.png or .jpg for a picture's tokens), or a folder")
 
-    reconstruct = _command(commands, "reconstruct", "clips through the tokenizer and back")
+    reconstruct = _command(commands, "reconstruct", "clips through the tokenizer and back; sound is dropped")
     reconstruct.add_argument("inputs", nargs="+", metavar="INPUT", help=clips)
     reconstruct.add_argument("output", metavar="OUTPUT", help=".mp4 (.png or .jpg for a picture), or a folder")
 
