@@ -59,6 +59,20 @@ def test_groups_are_those_of_the_released_network_where_they_divide(name: str) -
     assert from_native(zeros(narrow), None)[0] == narrow
 
 
+@pytest.mark.parametrize("name", ["ci8x8-0.1", "di16x16-0.1", "ci16x16-360p", "di16x16-360p", "cv8x8x8-0.1"])
+@pytest.mark.parametrize("width", [32, 96])
+def test_a_decoder_alone_has_the_groups_it_has_in_the_whole(name: str, width: int) -> None:
+    # Its levels are as wide as the base, which a decoder does not hold: half of that is no multiple of 32.
+    config = replace(
+        PRESETS[name], channels=width, channel_multipliers=(1,) * len(PRESETS[name].widths), decoder_blocks=1
+    )
+    decoder = {key: value for key, value in zeros(config).items() if key.startswith(("decoder.", "post_quant_conv."))}
+    for preset in (None, PRESETS[name]):
+        alone, parts, _ = from_native(decoder, preset)
+        assert parts == "decoder"
+        assert (alone.norm_groups, alone.widths) == (config.norm_groups, config.widths)
+
+
 def test_a_preset_says_the_groups() -> None:
     config = replace(PRESETS["ci8x8-0.1"], channels=8, norm_groups=4)
     assert from_native(zeros(config), config)[0].norm_groups == 4

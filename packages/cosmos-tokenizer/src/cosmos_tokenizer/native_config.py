@@ -1,8 +1,9 @@
 """Config of a native checkpoint, read off the shapes of its tensors (networks of arXiv 2501.03575, section 4).
 
 Shapes say the media, patch, widths, blocks, kind and, where no dead convolutions stand in the file, the compression.
-They do not say the groups of GroupNorm. A number is the one that most of its tensors agree on, so that one misshapen
-tensor does not reach the config and is named when shapes are compared.
+They do not say the groups of GroupNorm: without a preset these are the released network's (32 in most image nets, 1 in
+video nets), or 1 where 32 do not divide a width. A number is the one that most of its tensors agree on, so that one
+misshapen tensor does not reach the config and is named when shapes are compared.
 """
 
 import math
@@ -90,6 +91,10 @@ def config_of(
     )
     config = _with_compression(bare, encoder, decoder, preset)
     groups = preset.norm_groups if preset else usual_groups(config)
+    if encoder is None and config.channels % groups:
+        # The base width is a guess here, and no norm of a decoder has it: only widths in the file rule out groups.
+        base = math.gcd(*ladder.widths)
+        config = replace(config, channels=base, channel_multipliers=tuple(width // base for width in ladder.widths))
     odd = next((width for width in (config.channels, *config.widths) if width % groups), None)
     if odd is not None and preset is not None:
         raise InputError(f"the preset has norm_groups {groups}, which does not divide the file's width {odd}")
