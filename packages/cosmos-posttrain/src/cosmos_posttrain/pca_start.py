@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from cosmos_tokenizer import CausalTokenizer, TokenizerConfig, fsq, haar
-from cosmos_tokenizer.layers import FactorisedConv, HybridDownsample, HybridUpsample, MidBlock, ResBlock, SpatialConv
+from cosmos_tokenizer.attention import MidBlock
+from cosmos_tokenizer.layers import FactorisedConv, ResBlock, SpatialConv
 from cosmos_tokenizer.network import Decoder, Encoder
+from cosmos_tokenizer.resampling import HybridDownsample, HybridUpsample
 
 CONSTANT = 100.0
 RIDGE = 1e-4

@@ -1,8 +1,9 @@
 """Causal wavelet video tokenizer (arXiv 2501.03575, section 4): the public face; anything not named here may change.
 
 Public modules: `metrics` (PSNR, SSIM) and `compat` (the reference's two classes); for packages built on this one,
-`commandline`, `progress`, `jsontext` and `atomic`, and the network's parts, `haar`, `fsq`, `layers` and `network`.
-A name below is imported when it is first used, since most of them bring torch, which takes seconds.
+`commandline`, `progress`, `jsontext` and `atomic`, and the network's parts, `haar`, `fsq`, `layers`,
+`attention`, `resampling` and `network`. A name below is imported when it is first used, since
+most of them bring torch, which takes seconds.
 """
 
 from importlib import import_module
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from cosmos_tokenizer.protocols import ContinuousCodec as ContinuousCodec
     from cosmos_tokenizer.protocols import DiscreteCodec as DiscreteCodec
     from cosmos_tokenizer.statistics import LatentStatistics as LatentStatistics
+    from cosmos_tokenizer.streaming import StreamDecoder as StreamDecoder
+    from cosmos_tokenizer.streaming import StreamEncoder as StreamEncoder
     from cosmos_tokenizer.testing import check_codec as check_codec
+    from cosmos_tokenizer.tiling import Tiles as Tiles
 
 __all__ = [
     "PRESETS",
@@ -32,6 +36,9 @@ __all__ = [
     "Geometry",
     "InputError",
     "LatentStatistics",
+    "StreamDecoder",
+    "StreamEncoder",
+    "Tiles",
     "TokenizerConfig",
     "__version__",
     "check_codec",
@@ -49,6 +56,9 @@ _HOMES = {
     "Geometry": "geometry",
     "InputError": "errors",
     "LatentStatistics": "statistics",
+    "StreamDecoder": "streaming",
+    "StreamEncoder": "streaming",
+    "Tiles": "tiling",
     "TokenizerConfig": "config",
     "check_codec": "testing",
     "convert": "conversion",

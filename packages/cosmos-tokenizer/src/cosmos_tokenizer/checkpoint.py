@@ -80,8 +80,11 @@ def save(model: CausalTokenizer, path: str | Path, *, storage: torch.dtype | Non
         storage: dtype of the weights in the file, to make it smaller; ``load`` gives back the model's own.
 
     Raises:
+        InputError: the model is folded.
         OSError: the file cannot be written.
     """
+    if model.folded:
+        raise InputError("a folded model has no weights of its own to save: save the one that it was folded from")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     metadata = {"format": _FORMAT, "version": _VERSION, "config": json.dumps(asdict(model.config))}
     if storage is not None:

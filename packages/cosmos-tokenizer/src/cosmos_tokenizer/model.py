@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -10,11 +11,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cosmos_tokenizer import fsq
+from cosmos_tokenizer.cache import FrameCache
 from cosmos_tokenizer.config import Resample, TokenizerConfig
 from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer.folding import folded_decoder, folded_encoder
 from cosmos_tokenizer.geometry import Geometry
 from cosmos_tokenizer.network import Decoder, Encoder
 from cosmos_tokenizer.statistics import LatentStatistics
+from cosmos_tokenizer.streaming import StreamDecoder, StreamEncoder
+from cosmos_tokenizer.tiling import Tiles, run_in_tiles
 
 Parts = Literal["both", "encoder", "decoder"]
 
@@ -42,6 +47,7 @@ class CausalTokenizer(nn.Module):
         self.encoder = Encoder(config) if parts in ("both", "encoder") else None
         self.decoder = Decoder(config) if parts in ("both", "decoder") else None
         self.statistics = statistics
+        self.folded_from: dict[str, str | None] | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -58,20 +64,21 @@ class CausalTokenizer(nn.Module):
         """Device of the weights."""
         return next(self.parameters()).device
 
-    def encode(self, video: Float[Tensor, "B 3 *T H W"]) -> Float[Tensor, "B C *t h w"] | Int[Tensor, "B *t h w"]:
+    def encode(
+        self, video: Float[Tensor, "B 3 *T H W"], *, tiles: Tiles | None = None
+    ) -> Float[Tensor, "B C *t h w"] | Int[Tensor, "B *t h w"]:
         """Latents of a continuous tokenizer, int32 indices of a discrete one.
 
         Args:
             video: clip in [-1, 1], any float dtype, on the model's device.
+            tiles: cut large frames into tiles, which bounds memory and is an approximation; None for whole frames.
 
         Raises:
             InputError: the clip has the wrong rank, too small sides, integers, or several frames for an image
                 tokenizer.
         """
-        z = self.encode_raw(self._pad(self._as_clip(video)))
-        if self.config.kind == "discrete":
-            z = fsq.indices_of(fsq.quantize(z, self.config.levels), self.config.levels)
-        return z.squeeze(-3) if video.dim() == 4 else z
+        tokens = self.quantised(self.encode_raw(self._pad(self.as_clip(video)), tiles=tiles))
+        return tokens.squeeze(-3) if video.dim() == 4 else tokens
 
     def decode(
         self,
@@ -79,27 +86,29 @@ class CausalTokenizer(nn.Module):
         *,
         frames: int | None = None,
         size: tuple[int, int] | None = None,
+        tiles: Tiles | None = None,
     ) -> Float[Tensor, "B 3 *T H W"]:
         """Clip of some latents (continuous) or indices (discrete), about [-1, 1] and not clamped.
 
         Args:
             tokens: what ``encode`` returned, with or without the time axis for an image tokenizer.
             frames, size: frames and (height, width) of the clip that was encoded; they cut off what ``encode`` padded.
+            tiles: as for :meth:`encode`.
 
         Raises:
             InputError: the tokens are of the other kind, of another width, or out of range; or ``frames`` and
                 ``size`` do not belong to tokens of this shape.
         """
-        z, still = self._as_latents(tokens)
-        self._check_crop(z, frames, size)
-        video = self.decode_raw(z)
+        z, still = self.as_latents(tokens)
+        self.check_crop(z, frames, size)
+        video = self.decode_raw(z, tiles=tiles)
         height, width = size or video.shape[-2:]
         video = video[:, :, :frames, :height, :width]
         return video.squeeze(2) if still else video
 
     def reconstruct(self, video: Float[Tensor, "B 3 *T H W"]) -> Float[Tensor, "B 3 *T H W"]:
         """``decode(encode(video))`` at the clip's own shape, with a gradient straight through the quantiser."""
-        clip = self._as_clip(video)
+        clip = self.as_clip(video)
         z = self.encode_raw(self._pad(clip))
         if self.config.kind == "discrete":
             z = fsq.quantize(z, self.config.levels)
@@ -108,17 +117,72 @@ class CausalTokenizer(nn.Module):
 
     forward = reconstruct
 
-    def encode_raw(self, video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B C t h w"]:
-        """The encoder network alone: no padding, no quantiser."""
+    def stream_encoder(self, *, window: int | None = None, tiles: Tiles | None = None, step: int = 1) -> StreamEncoder:
+        """Encoder of a clip that comes in pieces; see :class:`StreamEncoder`."""
+        return StreamEncoder(self, window=window, tiles=tiles, step=step)
+
+    def stream_decoder(
+        self,
+        *,
+        frames: int | None = None,
+        size: tuple[int, int] | None = None,
+        window: int | None = None,
+        tiles: Tiles | None = None,
+        step: int = 1,
+    ) -> StreamDecoder:
+        """Decoder of a clip whose tokens come in pieces; see :class:`StreamDecoder`."""
+        return StreamDecoder(self, frames=frames, size=size, window=window, tiles=tiles, step=step)
+
+    def fold(self) -> "CausalTokenizer":
+        """The inference form: the same results up to rounding, faster; it is neither trained nor saved.
+
+        Weights that folding leaves alone are shared with this model.
+        """
+        if self.folded:
+            return self
+        folded = CausalTokenizer.__new__(CausalTokenizer)
+        nn.Module.__init__(folded)
+        folded.config, folded.statistics = self.config, self.statistics
+        folded.encoder = None if self.encoder is None else folded_encoder(self.encoder, self.config)
+        folded.decoder = None if self.decoder is None else folded_decoder(self.decoder, self.config)
+        folded.folded_from = self.fingerprint
+        return folded.train(self.training)
+
+    @property
+    def folded(self) -> bool:
+        """Whether this is what :meth:`fold` returned."""
+        return self.folded_from is not None
+
+    def encode_raw(
+        self, video: Float[Tensor, "B 3 T H W"], *, cache: FrameCache | None = None, tiles: Tiles | None = None
+    ) -> Float[Tensor, "B C t h w"]:
+        """The encoder network alone: no padding, no quantiser; a cache goes on with the clip that filled it."""
         if self.encoder is None:
             raise InputError("this checkpoint holds a decoder only: load one with an encoder to encode")
-        return self.encoder(video.to(self.dtype))
+        if tiles is None:
+            return self.encoder(video.to(self.dtype), cache)
+        cell = self.config.spatial_compression
+        tile, overlap = (count * cell for count in tiles.in_cells(cell))
+        zoom = Fraction(1, cell)
+        return run_in_tiles(self.encoder, video.to(self.dtype), cache, tile=tile, overlap=overlap, zoom=zoom)
 
-    def decode_raw(self, z: Float[Tensor, "B C t h w"]) -> Float[Tensor, "B 3 T H W"]:
-        """The decoder network alone, from latents or codes: no cropping."""
+    def decode_raw(
+        self, z: Float[Tensor, "B C t h w"], *, cache: FrameCache | None = None, tiles: Tiles | None = None
+    ) -> Float[Tensor, "B 3 T H W"]:
+        """The decoder network alone, from latents or codes: no cropping; a cache as for :meth:`encode_raw`."""
         if self.decoder is None:
             raise InputError("this checkpoint holds an encoder only: load one with a decoder to decode")
-        return self.decoder(z.to(self.dtype))
+        if tiles is None:
+            return self.decoder(z.to(self.dtype), cache)
+        cell = self.config.spatial_compression
+        tile, overlap = tiles.in_cells(cell)
+        return run_in_tiles(self.decoder, z.to(self.dtype), cache, tile=tile, overlap=overlap, zoom=Fraction(cell))
+
+    def quantised(self, z: Float[Tensor, "B C t h w"]) -> Float[Tensor, "B C t h w"] | Int[Tensor, "B t h w"]:
+        """Indices of what a discrete encoder gave; latents as they are."""
+        if self.config.kind == "continuous":
+            return z
+        return fsq.indices_of(fsq.quantize(z, self.config.levels), self.config.levels)
 
     def codes(self, indices: Int[Tensor, "B *t h w"]) -> Float[Tensor, "B C *t h w"]:
         """Normalised FSQ codes in [-1, 1] of some indices, in the model's dtype."""
@@ -140,8 +204,11 @@ class CausalTokenizer(nn.Module):
 
         A half is its weights and what their shapes do not say of its graph. Nothing of the other half counts, so that
         a half loaded on its own has the fingerprint that it has in the whole. Weights are hashed as float32, so a
-        checkpoint stored in bfloat16 keeps its fingerprint when loaded in float32.
+        checkpoint stored in bfloat16 keeps its fingerprint when loaded in float32. A folded model has that of the
+        model it was made from.
         """
+        if self.folded_from is not None:
+            return self.folded_from
         return {
             "encoder": self._hash(self.encoder, self.config.downsamples),
             "decoder": self._hash(self.decoder, self.config.upsamples),
@@ -163,7 +230,7 @@ class CausalTokenizer(nn.Module):
             raise InputError("this checkpoint carries no latent statistics: latents cannot be normalised by it")
         return self.statistics
 
-    def _as_clip(self, video: Tensor) -> Tensor:
+    def as_clip(self, video: Tensor) -> Tensor:
         shape = tuple(video.shape)
         if not video.is_floating_point():
             raise InputError(f"the clip is {video.dtype}: scale it to floats in [-1, 1]")
@@ -176,14 +243,20 @@ class CausalTokenizer(nn.Module):
             raise InputError(f"the clip has {video.shape[2]} frames: an image tokenizer takes one (fold frames into B)")
         return video
 
-    def _pad(self, clip: Tensor) -> Tensor:
-        frames, height, width = clip.shape[2:]
-        padded = (self.geometry.padded_frames(frames), *self.geometry.padded_size(height, width))
-        if padded == (frames, height, width):
+    def pad_space(self, clip: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 3 T _H _W"]:
+        """Whole cells of pixels, by repeating the bottom row and the right column."""
+        height, width = clip.shape[3:]
+        rows, columns = self.geometry.padded_size(height, width)
+        if (rows, columns) == (height, width):
             return clip
-        return F.pad(clip, (0, padded[2] - width, 0, padded[1] - height, 0, padded[0] - frames), mode="replicate")
+        return F.pad(clip, (0, columns - width, 0, rows - height, 0, 0), mode="replicate")
 
-    def _as_latents(self, tokens: Tensor) -> tuple[Tensor, bool]:
+    def _pad(self, clip: Tensor) -> Tensor:
+        clip = self.pad_space(clip)
+        missing = self.geometry.padded_frames(clip.shape[2]) - clip.shape[2]
+        return torch.cat([clip, clip[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2) if missing else clip
+
+    def as_latents(self, tokens: Tensor) -> tuple[Tensor, bool]:
         discrete = self.config.kind == "discrete"
         if tokens.is_floating_point() == discrete:
             got = "latents" if discrete else "indices"
@@ -198,7 +271,7 @@ class CausalTokenizer(nn.Module):
             raise InputError(f"latents have {z.shape[1]} channels: this tokenizer has {self.config.latent_channels}")
         return (z.unsqueeze(2), True) if still else (z, False)
 
-    def _check_crop(self, z: Tensor, frames: int | None, size: tuple[int, int] | None) -> None:
+    def check_crop(self, z: Tensor, frames: int | None, size: tuple[int, int] | None) -> None:
         if frames is not None and self.geometry.latent_frames(frames) != z.shape[2]:
             raise InputError(f"{frames} frames do not belong to {z.shape[2]} latent frames")
         if size is not None and self.geometry.latent_size(*size) != tuple(z.shape[3:]):

@@ -1,12 +1,40 @@
 """Encoder and decoder of the causal wavelet tokenizer (arXiv 2501.03575, section 4.1), no quantiser, no padding."""
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from cosmos_tokenizer import haar
+from cosmos_tokenizer.attention import MidBlock
+from cosmos_tokenizer.cache import FrameCache, name_memories
 from cosmos_tokenizer.config import TokenizerConfig
-from cosmos_tokenizer.layers import FrameNorm, MidBlock, ResBlock, SpatialConv, conv3, downsample, upsample
+from cosmos_tokenizer.layers import FrameNorm, ResBlock, SpatialConv, conv3, norm_silu
+from cosmos_tokenizer.resampling import downsample, upsample
+
+
+class HaarPatch(nn.Module):
+    """Clip to wavelet coefficients, frame by frame channels-last."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, x_BCTHW: Tensor, *, start: bool) -> Tensor:
+        """``B 3 T H W`` to ``B t D h w``."""
+        patches = haar.patch(x_BCTHW, patch_size=self.config.patch_size, media=self.config.media, start=start)
+        return channels_last(patches)
+
+
+class HaarUnpatch(nn.Module):
+    """Inverse of :class:`HaarPatch`."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, x_BTCHW: Tensor, *, start: bool) -> Tensor:
+        """``B t D h w`` to ``B 3 T H W``."""
+        patches = rearrange(x_BTCHW, "b t c h w -> b c t h w")
+        return haar.unpatch(patches, patch_size=self.config.patch_size, media=self.config.media, start=start)
 
 
 class EncoderLevel(nn.Module):
@@ -18,9 +46,11 @@ class EncoderLevel(nn.Module):
         self.block = _blocks(config, widths[level], widths[level + 1], config.encoder_blocks)
         self.downsample = downsample(widths[level + 1], config.downsamples[level], config.media)
 
-    def forward(self, x_BTCHW: Tensor) -> Tensor:
+    def forward(self, x_BTCHW: Tensor, cache: FrameCache | None = None) -> Tensor:
         """``B T C H W`` to the next level's resolution."""
-        return self.downsample(self.block(x_BTCHW))
+        for block in self.block:
+            x_BTCHW = block(x_BTCHW, cache)
+        return x_BTCHW if self.downsample is None else self.downsample(x_BTCHW, cache)
 
 
 class DecoderLevel(nn.Module):
@@ -32,9 +62,11 @@ class DecoderLevel(nn.Module):
         self.block = _blocks(config, widths[level + 1], widths[level], config.decoder_blocks)
         self.upsample = upsample(widths[level], config.upsamples[level], config.media)
 
-    def forward(self, x_BTCHW: Tensor) -> Tensor:
+    def forward(self, x_BTCHW: Tensor, cache: FrameCache | None = None) -> Tensor:
         """``B T C H W`` to the next level's resolution."""
-        return self.upsample(self.block(x_BTCHW))
+        for block in self.block:
+            x_BTCHW = block(x_BTCHW, cache)
+        return x_BTCHW if self.upsample is None else self.upsample(x_BTCHW, cache)
 
 
 class Encoder(nn.Module):
@@ -42,22 +74,23 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.config = config
         media, groups, width = config.media, config.norm_groups, config.widths[-1]
+        self.patch: nn.Module = HaarPatch(config)
         self.conv_in = conv3(config.patch_channels, config.channels, media)
         self.down = nn.ModuleList(EncoderLevel(config, level) for level in range(len(config.widths)))
         self.mid = MidBlock(width, media=media, groups=groups)
         self.norm_out = FrameNorm(groups, width)
         self.conv_out = conv3(width, config.z_channels, media)
-        self.quant_conv = SpatialConv(config.z_channels, config.latent_channels, 1)
+        self.quant_conv: nn.Module = SpatialConv(config.z_channels, config.latent_channels, 1)
+        name_memories(self)
 
-    def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """Clip ``B 3 T H W`` to latents ``B C t h w``, before any quantisation."""
-        patches = haar.patch(x_BCTHW, patch_size=self.config.patch_size, media=self.config.media)
-        h = self.conv_in(_channels_last(patches))
+    def forward(self, x_BCTHW: Tensor, cache: FrameCache | None = None) -> Tensor:
+        """Clip ``B 3 T H W``, or the next whole latent frames of one, to latents ``B C t h w`` before quantisation."""
+        start = cache is None or not cache.started
+        h = self.conv_in(self.patch(x_BCTHW, start=start), cache)
         for level in self.down:
-            h = level(h)
-        h = self.conv_out(F.silu(self.norm_out(self.mid(h))))
+            h = level(h, cache)
+        h = self.conv_out(norm_silu(self.norm_out, self.mid(h, cache)), cache)
         return rearrange(self.quant_conv(h), "b t c h w -> b c t h w").contiguous()
 
 
@@ -66,7 +99,6 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.config = config
         media, groups, width = config.media, config.norm_groups, config.widths[-1]
         self.post_quant_conv = SpatialConv(config.latent_channels, config.z_channels, 1)
         self.conv_in = conv3(config.z_channels, width, media)
@@ -74,18 +106,21 @@ class Decoder(nn.Module):
         self.up = nn.ModuleList(DecoderLevel(config, level) for level in range(len(config.widths)))
         self.norm_out = FrameNorm(groups, config.widths[0])
         self.conv_out = conv3(config.widths[0], config.patch_channels, media)
+        self.unpatch: nn.Module = HaarUnpatch(config)
+        name_memories(self)
 
-    def forward(self, z_BCTHW: Tensor) -> Tensor:
-        """Latents or codes ``B C t h w`` to a clip ``B 3 T H W``, not clamped."""
-        h = self.mid(self.conv_in(self.post_quant_conv(_channels_last(z_BCTHW))))
+    def forward(self, z_BCTHW: Tensor, cache: FrameCache | None = None) -> Tensor:
+        """Latents or codes ``B C t h w``, or the next of a clip, to frames ``B 3 T H W``, not clamped."""
+        start = cache is None or not cache.started
+        h = self.mid(self.conv_in(self.post_quant_conv(channels_last(z_BCTHW)), cache), cache)
         for level in reversed(self.up):
-            h = level(h)
-        h = self.conv_out(F.silu(self.norm_out(h)))
-        patches = rearrange(h, "b t c h w -> b c t h w")
-        return haar.unpatch(patches, patch_size=self.config.patch_size, media=self.config.media)
+            h = level(h, cache)
+        h = self.conv_out(norm_silu(self.norm_out, h), cache)
+        return self.unpatch(h, start=start)
 
 
-def _channels_last(x_BCTHW: Tensor) -> Tensor:
+def channels_last(x_BCTHW: Tensor) -> Tensor:
+    """``B C T H W`` to ``B T C H W`` whose frames are channels-last in memory."""
     return rearrange(x_BCTHW, "b c t h w -> b t h w c").contiguous().movedim(-1, 2)
 
 
