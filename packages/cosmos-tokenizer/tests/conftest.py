@@ -1,5 +1,6 @@
-"""What tests share: footage (moving gradients, written by PyAV where a test needs a file) and random tokenizers."""
+"""What tests share: footage (moving gradients, in files by PyAV where a test needs one), random nets and TorchScript."""
 
+import warnings
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from cosmos_tokenizer import CausalTokenizer, TokenizerConfig
 
@@ -73,3 +75,32 @@ def random_tokenizer() -> Callable[..., CausalTokenizer]:
         return model.eval()
 
     return make
+
+
+class _Node(nn.Module):
+    """A module of a tree that holds tensors and computes nothing."""
+
+    __module__ = "native_tree"  # TorchScript takes no module name with a hyphen, as this file's folder has one.
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Callable[[dict[str, Tensor], str], Path]:
+    """Return a writer of TorchScript files whose state dict has the given keys."""
+
+    def write(weights: dict[str, Tensor], name: str) -> Path:
+        root = _Node()
+        for key, value in weights.items():
+            *path, leaf = key.split(".")
+            node: nn.Module = root
+            for part in path:
+                if not hasattr(node, part):
+                    node.add_module(part, _Node())
+                node = getattr(node, part)
+            node.register_buffer(leaf, value)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.save(torch.jit.script(root), str(tmp_path / name))
+        return tmp_path / name
+
+    return write
