@@ -1,4 +1,4 @@
-"""What tests share: footage (moving gradients, in files by PyAV where a test needs one), random nets and TorchScript."""
+"""What tests share: footage (moving gradients, in files by PyAV where one is needed), random nets and TorchScript."""
 
 import warnings
 from collections.abc import Callable
