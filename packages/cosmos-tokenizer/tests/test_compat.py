@@ -71,6 +71,7 @@ def test_a_window_is_seventeen_frames_by_default() -> None:
     assert inspect.signature(CausalVideoTokenizer.forward).parameters["temporal_window"].default == 17
 
 
+@torch.no_grad()
 def test_continuous_encode_gives_a_tuple_of_latents(checkpoint: Callable[..., tuple[Path, CausalTokenizer]]) -> None:
     path, model = checkpoint("cv8x8x8-0.1")
     tokenizer = CausalVideoTokenizer(checkpoint=path, **ON_CPU)
@@ -127,6 +128,7 @@ def test_the_default_type_is_bfloat16(checkpoint: Callable[..., tuple[Path, Caus
     assert tokenizer(clip(1, 3, 20, 18)).dtype == np.uint8
 
 
+@torch.no_grad()
 def test_halves_from_two_files_work_together(checkpoint: Callable[..., tuple[Path, CausalTokenizer]]) -> None:
     (both, model), (encoder, _), (decoder, _) = (checkpoint("cv8x8x8-0.1", p) for p in ("both", "encoder", "decoder"))
     x = torch.rand(1, 3, 9, 16, 16)
@@ -262,7 +264,7 @@ def test_loaders_ask_for_their_half(checkpoint: Callable[..., tuple[Path, Causal
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_the_way_out_is_named(checkpoint: Callable[..., tuple[Path, CausalTokenizer]]) -> None:
     path, _ = checkpoint("cv8x8x8-0.1")
-    with pytest.raises(InputError, match="device='cpu'"):
+    with pytest.raises(InputError, match="one of cpu"):
         CausalVideoTokenizer(checkpoint=path)
 
 

@@ -18,10 +18,13 @@ from cosmos_tokenizer.config import Media
 class SpatialConv(nn.Conv2d):
     """2-D convolution of every frame."""
 
-    def forward(self, input: Tensor, cache: FrameCache | None = None) -> Tensor:
-        """``B T C H W`` to ``B T D H' W'``."""
+    def forward(
+        self, input: Tensor, cache: FrameCache | None = None, *, before: products.Frames | None = None
+    ) -> Tensor:
+        """``B T C H W`` to ``B T D H' W'``, after ``before`` on each frame."""
         (stride, _), (padding, _) = self.stride, self.padding
-        y = products.conv2d(input.flatten(0, 1), self.weight, self.bias, stride=stride, padding=int(padding))
+        x_NCHW = input.flatten(0, 1)
+        y = products.conv2d(x_NCHW, self.weight, self.bias, stride=stride, padding=int(padding), before=before)
         return y.unflatten(0, input.shape[:2])
 
 
@@ -68,9 +71,11 @@ class FactorisedConv(nn.Module):
         self.spatial = SpatialConv(channels_in, channels_out, 3, padding=1)
         self.temporal = TemporalConv(channels_out, channels_out)
 
-    def forward(self, x_BTCHW: Tensor, cache: FrameCache | None = None) -> Tensor:
-        """``B T C H W`` to ``B T D H W``."""
-        return self.temporal(self.spatial(x_BTCHW), cache)
+    def forward(
+        self, x_BTCHW: Tensor, cache: FrameCache | None = None, *, before: products.Frames | None = None
+    ) -> Tensor:
+        """``B T C H W`` to ``B T D H W``, after ``before`` on each frame."""
+        return self.temporal(self.spatial(x_BTCHW, before=before), cache)
 
 
 def conv3(channels_in: int, channels_out: int, media: Media) -> nn.Module:
@@ -90,6 +95,11 @@ class FrameNorm(nn.GroupNorm):
         """``B T C H W`` to the same shape."""
         return super().forward(input.flatten(0, 1)).unflatten(0, input.shape[:2])
 
+    def silu(self, x_NCHW: Tensor) -> Tensor:
+        """SiLU of the normed frames, in the norm's own result unless autograd needs that."""
+        h = super().forward(x_NCHW)
+        return F.silu(h, inplace=not h.requires_grad)
+
 
 class ResBlock(nn.Module):
     """Norm, SiLU, convolution, twice, around a shortcut."""
@@ -104,12 +114,6 @@ class ResBlock(nn.Module):
 
     def forward(self, x_BTCHW: Tensor, cache: FrameCache | None = None) -> Tensor:
         """``B T C H W`` to ``B T D H W``."""
-        h = self.conv1(norm_silu(self.norm1, x_BTCHW), cache)
-        h = self.conv2(norm_silu(self.norm2, h), cache)
+        h = self.conv1(x_BTCHW, cache, before=self.norm1.silu)
+        h = self.conv2(h, cache, before=self.norm2.silu)
         return h.add_(self.shortcut(x_BTCHW))
-
-
-def norm_silu(norm: FrameNorm, x_BTCHW: Tensor) -> Tensor:
-    """SiLU of the norm, in the norm's own result unless autograd needs that."""
-    h = norm(x_BTCHW)
-    return F.silu(h, inplace=not h.requires_grad)

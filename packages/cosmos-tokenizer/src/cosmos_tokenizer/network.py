@@ -7,7 +7,7 @@ from cosmos_tokenizer import haar
 from cosmos_tokenizer.attention import MidBlock
 from cosmos_tokenizer.cache import FrameCache, name_memories
 from cosmos_tokenizer.config import TokenizerConfig
-from cosmos_tokenizer.layers import FrameNorm, ResBlock, SpatialConv, conv3, norm_silu
+from cosmos_tokenizer.layers import FrameNorm, ResBlock, SpatialConv, conv3
 from cosmos_tokenizer.resampling import downsample, upsample
 
 
@@ -46,11 +46,9 @@ class EncoderLevel(nn.Module):
         self.block = _blocks(config, widths[level], widths[level + 1], config.encoder_blocks)
         self.downsample = downsample(widths[level + 1], config.downsamples[level], config.media)
 
-    def forward(self, x_BTCHW: Tensor, cache: FrameCache | None = None) -> Tensor:
-        """``B T C H W`` to the next level's resolution."""
-        for block in self.block:
-            x_BTCHW = block(x_BTCHW, cache)
-        return x_BTCHW if self.downsample is None else self.downsample(x_BTCHW, cache)
+    def steps(self) -> list[nn.Module]:
+        """Layers in order; the network runs them one by one, so that no level holds on to its input."""
+        return [*self.block, *([] if self.downsample is None else [self.downsample])]
 
 
 class DecoderLevel(nn.Module):
@@ -62,11 +60,9 @@ class DecoderLevel(nn.Module):
         self.block = _blocks(config, widths[level + 1], widths[level], config.decoder_blocks)
         self.upsample = upsample(widths[level], config.upsamples[level], config.media)
 
-    def forward(self, x_BTCHW: Tensor, cache: FrameCache | None = None) -> Tensor:
-        """``B T C H W`` to the next level's resolution."""
-        for block in self.block:
-            x_BTCHW = block(x_BTCHW, cache)
-        return x_BTCHW if self.upsample is None else self.upsample(x_BTCHW, cache)
+    def steps(self) -> list[nn.Module]:
+        """Layers in order; the network runs them one by one, so that no level holds on to its input."""
+        return [*self.block, *([] if self.upsample is None else [self.upsample])]
 
 
 class Encoder(nn.Module):
@@ -88,9 +84,9 @@ class Encoder(nn.Module):
         """Clip ``B 3 T H W``, or the next whole latent frames of one, to latents ``B C t h w`` before quantisation."""
         start = cache is None or not cache.started
         h = self.conv_in(self.patch(x_BCTHW, start=start), cache)
-        for level in self.down:
-            h = level(h, cache)
-        h = self.conv_out(norm_silu(self.norm_out, self.mid(h, cache)), cache)
+        for step in (step for level in self.down for step in level.steps()):
+            h = step(h, cache)
+        h = self.conv_out(self.mid(h, cache), cache, before=self.norm_out.silu)
         return rearrange(self.quant_conv(h), "b t c h w -> b c t h w").contiguous()
 
 
@@ -113,9 +109,9 @@ class Decoder(nn.Module):
         """Latents or codes ``B C t h w``, or the next of a clip, to frames ``B 3 T H W``, not clamped."""
         start = cache is None or not cache.started
         h = self.mid(self.conv_in(self.post_quant_conv(channels_last(z_BCTHW)), cache), cache)
-        for level in reversed(self.up):
-            h = level(h, cache)
-        h = self.conv_out(norm_silu(self.norm_out, h), cache)
+        for step in (step for level in reversed(self.up) for step in level.steps()):
+            h = step(h, cache)
+        h = self.conv_out(h, cache, before=self.norm_out.silu)
         return self.unpatch(h, start=start)
 
 

@@ -5,6 +5,7 @@ arXiv 2501.03575, section 4.1, never need a 3-D convolution.
 """
 
 import functools
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,23 @@ from torch import Tensor
 
 from cosmos_tokenizer import winograd
 
+Frames = Callable[[Tensor], Tensor]
+"""Something done to ``N C H W`` frame by frame, whether they come together or one at a time."""
 
-def conv2d(x_NCHW: Tensor, weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int = 0) -> Tensor:
-    """2-D convolution of frames."""
+
+def conv2d(
+    x_NCHW: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    before: Frames | None = None,
+) -> Tensor:
+    """2-D convolution of frames, after ``before``."""
     if stride == 1 and not _needs_graph(x_NCHW, weight, bias) and winograd.pays(x_NCHW, weight):
-        return winograd.conv2d(x_NCHW, weight, bias, padding)
+        return winograd.conv2d(x_NCHW, weight, bias, padding, before)
+    x_NCHW = x_NCHW if before is None else before(x_NCHW)
     x, weight, bias = _for_products(x_NCHW, weight, bias)
     return F.conv2d(x, weight, bias, stride=stride, padding=padding).to(x_NCHW.dtype)
 
@@ -92,8 +105,14 @@ def _needs_graph(*tensors: Tensor | None) -> bool:
 
 def _for_products(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, ...]:
     """Operands in the dtype that this device multiplies fast."""
-    kind = torch.float32 if x.dtype in _emulated(x.device.type) else x.dtype
+    kind = torch.float32 if _is_emulated(x.device.type, x.dtype) else x.dtype
     return tuple(value if value is None else value.to(kind) for value in (x, *weights))  # type: ignore[misc]
+
+
+# A compiler cannot trace the look-up, and its answer holds for the process.
+@torch.compiler.assume_constant_result
+def _is_emulated(device: str, kind: torch.dtype) -> bool:
+    return kind in _emulated(device)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ The interpolation points 0, +-1, 1/2, -2 keep float32 as exact as a direct convo
 
 import functools
 import math
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import torch
@@ -18,8 +19,10 @@ _NARROWEST = 48
 """Below this many channels, transforms cost more than the products that they save."""
 _BLOCK = 1 << 15
 """Tiles times channels that go through at once: buffers of about 5 MB, which stay in cache."""
-_KERNEL_BYTES = 1 << 24
-"""Largest piece of transformed kernels: an allocator hands larger ones out as fresh, unmapped pages at every call."""
+_SMALL = 1 << 16
+"""Up to so many tiles times channels go through in one block, and then the transformed kernels need not be kept."""
+_KERNEL_BYTES = 1 << 23
+"""Largest piece of transformed kernels: an allocator hands large ones out as fresh, unmapped pages at every call."""
 
 
 def pays(x_NCHW: Tensor, weight_OIHW: Tensor) -> bool:
@@ -33,7 +36,13 @@ def pays(x_NCHW: Tensor, weight_OIHW: Tensor) -> bool:
     )
 
 
-def conv2d(x_NCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor, padding: int) -> Tensor:
+def conv2d(
+    x_NCHW: Tensor,
+    weight_OIHW: Tensor,
+    bias_O: Tensor,
+    padding: int,
+    before: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """2-D convolution of stride 1 with zero padding, computed in float32, result channels-last in the dtype of ``x``.
 
     Args:
@@ -41,6 +50,7 @@ def conv2d(x_NCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor, padding: int) ->
         weight_OIHW: kernels of 3x3.
         bias_O: added to every output.
         padding: zeros on each side.
+        before: done to each frame first, so that its result never stands in memory for all frames.
     """
     count, channels, height, width = x_NCHW.shape
     outputs, _, kernel, _ = weight_OIHW.shape
@@ -50,37 +60,56 @@ def conv2d(x_NCHW: Tensor, weight_OIHW: Tensor, bias_O: Tensor, padding: int) ->
     inputs_KK, kernels_PR, outputs_MK = _transforms(kernel)
     points = span**2
 
-    padded_NHWC = x_NCHW.new_zeros(count, rows * _TILE + kernel - 1, columns * _TILE + kernel - 1, channels)
-    padded_NHWC[:, padding : padding + height, padding : padding + width] = x_NCHW.permute(0, 2, 3, 1)
+    padded_HWC = x_NCHW.new_zeros(rows * _TILE + kernel - 1, columns * _TILE + kernel - 1, channels)
+    inside_HWC = padded_HWC[padding : padding + height, padding : padding + width]
+    h, w, c = padded_HWC.stride()
+    windows = padded_HWC.as_strided((span, span, rows, columns, channels), (h, w, h * _TILE, w * _TILE, c))
     out_NHWC = x_NCHW.new_empty(count, rows * _TILE, columns * _TILE, outputs)
-    pieces = _transformed(weight_OIHW.float(), kernels_PR)
+    out = out_NHWC.view(count, rows, _TILE, columns, _TILE, outputs).permute(0, 2, 4, 1, 3, 5)
     bias = bias_O.float()
 
-    at_once = min(rows, max(1, _BLOCK // (columns * channels)))
-    tiles = at_once * columns
+    per_row = columns * channels
+    at_once = count * rows if count * rows * per_row <= _SMALL else min(rows, max(1, _BLOCK // per_row))
+    blocks = list(_blocks(count, rows, at_once))
+    pieces = _transformed(weight_OIHW.float(), kernels_PR)
+    pieces = list(pieces) if len(blocks) > 1 else pieces
     # Two buffers serve every block in turn.
-    first, second = torch.empty(2, points * tiles * max(channels, outputs)).unbind()
-    n, h, w, c = padded_NHWC.stride()
-    for index in range(count):
-        for row in range(0, rows, at_once):
-            here = min(at_once, rows - row)
-            tiles = here * columns
-            windows = padded_NHWC.as_strided(
-                (span, span, here, columns, channels), (h, w, h * _TILE, w * _TILE, c), index * n + row * _TILE * h
-            )
-            _view(first, *windows.shape).copy_(windows)
-            _along_both_axes(inputs_KK, first, second, tiles * channels)
-            done = 0
-            for piece_KIO in pieces:
-                of = slice(done, done + len(piece_KIO))
-                m = _view(second, points, tiles, outputs)[of]
-                torch.bmm(_view(first, points, tiles, channels)[of], piece_KIO, out=m)
-                done = of.stop
-            _along_both_axes(outputs_MK, second, first, tiles * outputs)
-            y_by_pixel = _view(second, _TILE, _TILE, here, columns, outputs).add_(bias)
-            block = out_NHWC[index, row * _TILE : (row + here) * _TILE]
-            block.view(here, _TILE, columns, _TILE, outputs).copy_(y_by_pixel.permute(2, 0, 3, 1, 4))
+    first, second = torch.empty(2, points * at_once * columns * max(channels, outputs)).unbind()
+    loaded = -1
+    for block in blocks:
+        tile_rows = sum(stop - start for _, start, stop in block)
+        tiles, done = tile_rows * columns, 0
+        gathered = _view(first, span, span, tile_rows, columns, channels)
+        for frame, start, stop in block:
+            if frame != loaded:
+                ready = x_NCHW[frame : frame + 1] if before is None else before(x_NCHW[frame : frame + 1])
+                inside_HWC.copy_(ready[0].permute(1, 2, 0))
+                loaded = frame
+            gathered[:, :, done : done + stop - start].copy_(windows[:, :, start:stop])
+            done += stop - start
+        _along_both_axes(inputs_KK, first, second, tiles * channels)
+        inputs, products = _view(first, points, tiles, channels), _view(second, points, tiles, outputs)
+        point = 0
+        for piece_KIO in pieces:
+            of = slice(point, point + len(piece_KIO))
+            torch.bmm(inputs[of], piece_KIO, out=products[of])
+            point = of.stop
+        _along_both_axes(outputs_MK, second, first, tiles * outputs)
+        finished, done = _view(second, _TILE, _TILE, tile_rows, columns, outputs).add_(bias), 0
+        for frame, start, stop in block:
+            out[frame, :, :, start:stop].copy_(finished[:, :, done : done + stop - start])
+            done += stop - start
     return out_NHWC[:, :out_height, :out_width].contiguous().permute(0, 3, 1, 2)
+
+
+def _blocks(count: int, rows: int, at_once: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Tile rows that go through together: frame, first row and the row behind the last."""
+    if at_once == count * rows:
+        yield [(frame, 0, rows) for frame in range(count)]
+        return
+    for frame in range(count):
+        for start in range(0, rows, at_once):
+            yield [(frame, start, min(rows, start + at_once))]
 
 
 def _along_both_axes(matrix_MK: Tensor, data: Tensor, spare: Tensor, width: int) -> None:
@@ -95,12 +124,12 @@ def _view(buffer: Tensor, *shape: int) -> Tensor:
     return buffer[: math.prod(shape)].view(shape)
 
 
-def _transformed(weight_OIHW: Tensor, kernels_PR: Tensor) -> list[Tensor]:
+def _transformed(weight_OIHW: Tensor, kernels_PR: Tensor) -> Iterator[Tensor]:
     """Kernels at every point, ``I O`` matrices, in pieces of bounded size."""
     outputs, inputs = weight_OIHW.shape[:2]
     taps_RN = weight_OIHW.reshape(outputs * inputs, -1).T
     count = max(1, _KERNEL_BYTES // (4 * outputs * inputs))
-    return [(rows @ taps_RN).view(-1, outputs, inputs).mT for rows in kernels_PR.split(count)]
+    return ((rows @ taps_RN).view(-1, outputs, inputs).mT for rows in kernels_PR.split(count))
 
 
 @functools.cache
