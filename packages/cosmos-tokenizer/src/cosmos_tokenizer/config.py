@@ -148,6 +148,8 @@ class TokenizerConfig:
             InputError: a field is unknown, missing, of another type or absurdly large.
         """
         values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
+        for name in values.keys() & cls.__dataclass_fields__.keys():  # before a run-time type checker sees them
+            _check_type(name, values[name])
         try:
             return cls(**values)
         except TypeError as error:
