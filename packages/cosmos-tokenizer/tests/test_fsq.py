@@ -77,3 +77,10 @@ def test_gradient_passes_the_rounding() -> None:
 def test_an_index_out_of_range_is_named(bad: int) -> None:
     with pytest.raises(InputError, match=f"index {bad} is out of range.*63999"):
         fsq.codes_of(torch.tensor([[[[5, bad]]]]), FSQ_LEVELS)
+
+
+def test_codes_come_with_their_indices() -> None:
+    z = latents(2, 6, 3, 5, 7)
+    codes, indices = fsq.codes_and_indices(z, FSQ_LEVELS)
+    assert torch.equal(codes, fsq.quantize(z, FSQ_LEVELS))
+    assert torch.equal(indices, fsq.indices_of(codes, FSQ_LEVELS))

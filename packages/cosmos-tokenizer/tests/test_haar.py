@@ -106,8 +106,30 @@ def test_chunks_are_the_groups_of_the_whole_clip_and_return_to_its_frames(patch_
 
 
 def test_a_chunk_that_fills_no_whole_groups_is_named() -> None:
-    with pytest.raises(InputError, match="chunk of 6 frames.*multiple of 4"):
-        haar.patch(clip(1, 3, 6, 8, 8), patch_size=4, media="video", start=False)
+    for frames in (6, 0):
+        with pytest.raises(InputError, match=f"chunk of {frames} frames.*multiple of 4"):
+            haar.patch(clip(1, 3, frames, 8, 8), patch_size=4, media="video", start=False)
+
+
+def test_the_shortest_sides_are_extended_and_shorter_ones_named() -> None:
+    assert haar.patch(clip(1, 3, 1, 3, 3), patch_size=4, media="image").shape == (1, 48, 1, 1, 1)
+    assert haar.patch(clip(1, 3, 1, 2, 2), patch_size=2, media="image").shape == (1, 12, 1, 1, 1)
+    with pytest.raises(InputError, match="9x2 are too small"):
+        haar.patch(clip(1, 3, 1, 9, 2), patch_size=4, media="image")
+    with pytest.raises(InputError, match="1x9 are too small"):
+        haar.patch(clip(1, 3, 1, 1, 9), patch_size=2, media="image")
+
+
+def test_channels_that_are_no_whole_patches_are_named() -> None:
+    with pytest.raises(InputError, match="100 channels.*64 bands"):
+        haar.unpatch(clip(1, 100, 1, 2, 2), patch_size=4, media="video")
+
+
+@pytest.mark.parametrize(("media", "patch_size"), CASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_coefficients_lie_channels_last(media: str, patch_size: int, dtype: torch.dtype) -> None:
+    y = haar.patch(clip(2, 3, 1, 8, 12, dtype=dtype), patch_size=patch_size, media=media)
+    assert y.movedim(1, -1).is_contiguous()
 
 
 @pytest.mark.parametrize(("media", "patch_size"), CASES)

@@ -2,6 +2,7 @@
 
 Channel c is squashed into L_c integers, and the integers of all channels make one index in a mixed radix whose first
 channel is the least significant. With an even L the integers are not symmetric: 8 levels are -4 ... 3.
+``fsq_reference`` is the definition; ``fsq_triton`` makes codes and indices in one pass.
 """
 
 import math
@@ -10,29 +11,44 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cosmos_tokenizer import fsq_reference
+from cosmos_tokenizer.backend import Backend, use_triton
 from cosmos_tokenizer.errors import InputError
 
-_MARGIN = 1e-3
 
-
-def quantize(z_BCTHW: Float[Tensor, "B C t h w"], levels: tuple[int, ...]) -> Float[Tensor, "B C t h w"]:
+def quantize(
+    z_BCTHW: Float[Tensor, "B C t h w"], levels: tuple[int, ...], *, backend: Backend = "auto"
+) -> Float[Tensor, "B C t h w"]:
     """Nearest codes in [-1, 1], in the dtype of ``z``; the gradient passes the rounding unchanged.
 
-    Bounding and rounding run in float32 (float64 for float64 input), ties to even.
+    Bounding and rounding run in float32 (float64 for float64 input), ties to even. For ``backend`` see
+    :func:`cosmos_tokenizer.backend.use_triton`.
+
+    Raises:
+        InputError: the named backend cannot run here.
     """
-    z = z_BCTHW if z_BCTHW.dtype == torch.float64 else z_BCTHW.float()
-    bounded = _bound(z, levels)
-    # The difference is exactly zero, so that the codes are exactly those of their indices.
-    integers = bounded.detach().round() + (bounded - bounded.detach())
-    return (integers / _per_channel([n // 2 for n in levels], z)).to(z_BCTHW.dtype)
+    if use_triton(backend, z_BCTHW):
+        from cosmos_tokenizer import fsq_triton
+
+        return fsq_triton.codes_and_indices(z_BCTHW, levels)[0]
+    return fsq_reference.quantize(z_BCTHW, levels)
+
+
+def codes_and_indices(
+    z_BCTHW: Float[Tensor, "B C t h w"], levels: tuple[int, ...], *, backend: Backend = "auto"
+) -> tuple[Float[Tensor, "B C t h w"], Int[Tensor, "B t h w"]]:
+    """:func:`quantize`, and the :func:`indices_of` its codes, together in one pass where there is a kernel."""
+    if use_triton(backend, z_BCTHW):
+        from cosmos_tokenizer import fsq_triton
+
+        return fsq_triton.codes_and_indices(z_BCTHW, levels)
+    codes = fsq_reference.quantize(z_BCTHW, levels)
+    return codes, fsq_reference.indices_of(codes, levels)
 
 
 def indices_of(codes_BCTHW: Float[Tensor, "B C t h w"], levels: tuple[int, ...]) -> Int[Tensor, "B t h w"]:
     """int32 index of each code vector, in 0 ... prod(levels) - 1."""
-    codes = codes_BCTHW.detach().float()
-    half = _per_channel([n // 2 for n in levels], codes)
-    digits = (codes * half + half).round().int()
-    return (digits * _per_channel(_basis(levels), digits)).sum(dim=1, dtype=torch.int32)
+    return fsq_reference.indices_of(codes_BCTHW, levels)
 
 
 def codes_of(
@@ -49,22 +65,4 @@ def codes_of(
         low, high = (int(value) for value in indices_BTHW.aminmax())
         if low < 0 or high >= size:
             raise InputError(f"index {low if low < 0 else high} is out of range: this tokenizer has 0 ... {size - 1}")
-    indices = indices_BTHW.int().unsqueeze(1)
-    digits = indices // _per_channel(_basis(levels), indices) % _per_channel(list(levels), indices)
-    half = _per_channel([n // 2 for n in levels], digits)
-    return ((digits - half) / half).to(dtype)
-
-
-def _bound(z: Tensor, levels: tuple[int, ...]) -> Tensor:
-    half_width = [(n - 1) * (1 + _MARGIN) / 2 for n in levels]
-    offset = [0.5 if n % 2 == 0 else 0.0 for n in levels]
-    shift = [math.atanh(o / h) for o, h in zip(offset, half_width, strict=True)]
-    return torch.tanh(z + _per_channel(shift, z)) * _per_channel(half_width, z) - _per_channel(offset, z)
-
-
-def _basis(levels: tuple[int, ...]) -> list[int]:
-    return [math.prod(levels[:channel]) for channel in range(len(levels))]
-
-
-def _per_channel(values: list[int] | list[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, -1, *[1] * (like.dim() - 2))
+    return fsq_reference.codes_of(indices_BTHW, levels, dtype)

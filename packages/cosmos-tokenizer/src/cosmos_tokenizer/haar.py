@@ -2,77 +2,73 @@
 
 One level replaces each 2x2x2 block (2x2 for images) by its signed means: coefficient = sum of +-x over 8 (over 4), so
 the low-pass band has a gain of exactly one. A patch of 4 runs two levels, the second over every band of the first.
+``haar_reference`` is the definition; ``haar_triton`` does the same in one pass over the memory.
 """
 
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from cosmos_tokenizer import haar_reference
+from cosmos_tokenizer.backend import Backend, use_triton
 from cosmos_tokenizer.config import Media
 from cosmos_tokenizer.errors import InputError
 
-# Sub-bands count in binary over these axes of B C T H W, first axis most significant: the released 2-D nets put width
-# first.
-_AXES: dict[Media, tuple[int, ...]] = {"video": (2, 3, 4), "image": (4, 3)}
-
 
 def patch(
-    x_BCTHW: Float[Tensor, "B C T H W"], *, patch_size: int, media: Media, start: bool = True
+    x_BCTHW: Float[Tensor, "B C T H W"],
+    *,
+    patch_size: int,
+    media: Media,
+    start: bool = True,
+    backend: Backend = "auto",
 ) -> Float[Tensor, "B D t h w"]:
     """Wavelet coefficients of a clip; for video the first frame is repeated so that it fills a group of its own.
+
+    The coefficients lie channels last in memory (``B t h w D``), as the network's convolutions want them.
 
     Args:
         x_BCTHW: clip. An axis that is odd at some level is extended by one reflected sample at its end.
         patch_size: 2 or 4, the side of a patch in pixels and, for video, in frames.
         media: decides the axes and the order of the sub-bands.
         start: whether the clip begins here. The frames of a chunk that goes on are grouped as they come.
+        backend: see :func:`cosmos_tokenizer.backend.use_triton`.
 
     Raises:
-        InputError: a chunk that goes on does not fill whole groups of ``patch_size`` frames.
+        InputError: a side too short to be reflected; a chunk that goes on does not fill whole groups of
+            ``patch_size`` frames; or the named backend cannot run here.
     """
-    frames = x_BCTHW.shape[2]
-    if media == "video" and not start and frames % patch_size:
+    frames, height, width = x_BCTHW.shape[2:]
+    if min(height, width) <= patch_size // 2:
+        raise InputError(
+            f"frames of {height}x{width} are too small: a patch of {patch_size} needs more than half its size"
+        )
+    if media == "video" and not start and (frames % patch_size or not frames):
         raise InputError(f"a chunk of {frames} frames continues a clip: give it a multiple of {patch_size} frames")
-    dtype = x_BCTHW.dtype
-    y = x_BCTHW.float() if dtype in (torch.float16, torch.bfloat16) else x_BCTHW
-    if media == "video" and start:
-        y = torch.cat([y[:, :, :1].expand(-1, -1, patch_size - 1, -1, -1), y], dim=2)
-    for _ in range(patch_size.bit_length() - 1):
-        bands = [_pad_to_even(y, _AXES[media])]
-        for axis in _AXES[media]:
-            bands = [half for band in bands for half in _analyse(band, axis)]
-        y = torch.cat(bands, dim=1)
-    return y.to(dtype)
+    if use_triton(backend, x_BCTHW):
+        from cosmos_tokenizer import haar_triton
+
+        return haar_triton.patch(x_BCTHW, patch_size=patch_size, media=media, start=start)
+    return haar_reference.patch(x_BCTHW, patch_size=patch_size, media=media, start=start)
 
 
 def unpatch(
-    y_BDTHW: Float[Tensor, "B D t h w"], *, patch_size: int, media: Media, start: bool = True
+    y_BDTHW: Float[Tensor, "B D t h w"],
+    *,
+    patch_size: int,
+    media: Media,
+    start: bool = True,
+    backend: Backend = "auto",
 ) -> Float[Tensor, "B C T H W"]:
-    """Inverse of :func:`patch`: where a video starts, the repeated copies of its first frame are dropped."""
-    dtype = y_BDTHW.dtype
-    x = y_BDTHW.float() if dtype in (torch.float16, torch.bfloat16) else y_BDTHW
-    for _ in range(patch_size.bit_length() - 1):
-        bands = list(x.chunk(2 ** len(_AXES[media]), dim=1))
-        for axis in reversed(_AXES[media]):
-            bands = [_synthesise(low, high, axis) for low, high in zip(bands[::2], bands[1::2], strict=True)]
-        (x,) = bands
-    if media == "video" and start:
-        x = x[:, :, patch_size - 1 :]
-    return x.to(dtype)
+    """Inverse of :func:`patch`: where a video starts, the repeated copies of its first frame are dropped.
 
+    Raises:
+        InputError: the channels are not those of whole patches, or the named backend cannot run here.
+    """
+    bands = patch_size ** (3 if media == "video" else 2)
+    if y_BDTHW.shape[1] % bands:
+        raise InputError(f"{y_BDTHW.shape[1]} channels are no multiple of the {bands} bands of a patch of {patch_size}")
+    if use_triton(backend, y_BDTHW):
+        from cosmos_tokenizer import haar_triton
 
-def _analyse(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
-    return (even + odd) / 2, (even - odd) / 2
-
-
-def _synthesise(low: Tensor, high: Tensor, axis: int) -> Tensor:
-    return torch.stack([low + high, low - high], dim=axis + 1).flatten(axis, axis + 1)
-
-
-def _pad_to_even(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    odd = [x.shape[axis] % 2 if axis in axes else 0 for axis in (2, 3, 4)]
-    if not any(odd):
-        return x
-    return F.pad(x, (0, odd[2], 0, odd[1], 0, odd[0]), mode="reflect")
+        return haar_triton.unpatch(y_BDTHW, patch_size=patch_size, media=media, start=start)
+    return haar_reference.unpatch(y_BDTHW, patch_size=patch_size, media=media, start=start)
