@@ -123,6 +123,11 @@ def share(session: nox.Session) -> None:
     session.env["VIRTUAL_ENV"] = str(SHARED)
 
 
+def folders(name: str) -> list[str]:
+    """This folder of every package that has it."""
+    return [f"packages/{package}/{name}" for package in PACKAGES if (ROOT / "packages" / package / name).is_dir()]
+
+
 def python(session: nox.Session, *arguments: str) -> None:
     """Run the shared environment's Python."""
     session.run(str(BIN / "python"), *arguments, external=True)
@@ -189,16 +194,40 @@ def tests(session: nox.Session, part: str) -> None:
     python(session, "-m", "pytest", SHAPES, "tests" if part == "root" else f"packages/{part}/tests", *session.posargs)
 
 
+@nox.session(venv_backend="none", tags=["checks"])
+def interpret(session: nox.Session) -> None:
+    """Triton kernels against their references in Triton's interpreter, which needs no GPU."""
+    share(session)
+    session.env["TRITON_INTERPRET"] = "1"
+    python(session, "-m", "pytest", *folders("tests/interpret"), *session.posargs)
+
+
+@nox.session(venv_backend="none", tags=["checks"])
+def compile(session: nox.Session) -> None:
+    """Triton kernels compiled ahead of time for sm_80, sm_90 and sm_100: PTX, cubin, registers, no spills."""
+    share(session)
+    python(session, "-m", "pytest", "-m", "compile", *folders("tests/compile"), *session.posargs)
+
+
+@nox.session(venv_backend="none", default=False)
+def bench(session: nox.Session) -> None:
+    """One table of speed and memory beside the peers; `-- --quick` to see that it runs."""
+    share(session)
+    python(session, "scripts/footage.py", "--out", "data/footage", "--only", "bikes")
+    for script in sorted(path for folder in folders("benchmarks") for path in Path(folder).glob("bench*.py")):
+        clip = ["--clip", "data/footage/bikes.mp4", *session.posargs] if script.name == "bench.py" else []
+        python(session, str(script), *clip)
+
+
 @nox.session(venv_backend="none", default=False)
 def gpu(session: nox.Session) -> None:
-    """The tests that need a CUDA device, marked `gpu`, of every package; an error where torch sees none."""
+    """The tests that need a CUDA device, marked `gpu`, of every package; skipped where torch sees none."""
     share(session)
     ask = "import torch; print(torch.cuda.is_available())"
     answer = session.run(str(BIN / "python"), "-c", ask, external=True, silent=True)
     if answer.split()[-1:] != ["True"]:
-        session.error("torch sees no CUDA device: these tests need an NVIDIA GPU, its driver and torch's CUDA build")
-    folders = [f"packages/{package}/tests" for package in PACKAGES]
-    python(session, "-m", "pytest", SHAPES, "-m", "gpu", *folders, *session.posargs)
+        session.skip("torch sees no CUDA device: these tests need an NVIDIA GPU, its driver and torch's CUDA build")
+    python(session, "-m", "pytest", SHAPES, "-m", "gpu", *folders("tests"), *session.posargs)
 
 
 @nox.session(tags=["checks"])

@@ -22,7 +22,7 @@ def noxfile(root):
 
 
 class Refused(Exception):
-    """A session ended with an error line."""
+    """A session ended early with one line."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def ran(noxfile, monkeypatch, tmp_path):
             return prints
 
         commands = []
-        session = SimpleNamespace(posargs=list(arguments), run=run, error=refuse)
+        session = SimpleNamespace(posargs=list(arguments), run=run, error=refuse, skip=refuse, env={})
         getattr(noxfile, name)(session)
         return commands
 
@@ -76,7 +76,7 @@ def test_plain_nox_runs_every_check_but_neither_demo_training_nor_release(root):
     command = [sys.executable, "-m", "nox", "-f", str(root / "noxfile.py"), "--list"]
     text = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
     default = {name.partition("(")[0] for name in re.findall(r"^\* (\S+)", text, re.MULTILINE)}
-    assert default == {"lint", "types", "imports", "tests", "lowest", "build", "smoke"}
+    assert default == {"lint", "types", "imports", "tests", "interpret", "compile", "lowest", "build", "smoke"}
 
 
 def test_closure_follows_siblings_and_one_command_installs_them_all(noxfile):
@@ -172,6 +172,26 @@ def test_gpu_runs_the_marked_tests_of_every_package(ran, packages):
 
 
 @pytest.mark.parametrize("prints", ["False\n", "UserWarning: True, a driver is here\nFalse\n", ""])
-def test_gpu_without_a_device_is_an_error_of_one_line(ran, prints):
+def test_gpu_without_a_device_is_skipped_with_one_line(ran, prints):
     with pytest.raises(Refused, match=r"^torch sees no CUDA device: .+$"):
         ran("gpu", prints=prints)
+
+
+def test_interpret_and_compile_run_the_kernels_of_every_package_that_has_some(ran, root):
+    [interpreted] = ran("interpret")
+    [compiled] = ran("compile", "-x")
+    assert "packages/cosmos-tokenizer/tests/interpret" in interpreted
+    assert "packages/cosmos-tokenizer/tests/compile" in compiled
+    assert compiled[compiled.index("-m", 2) :][:2] == ["-m", "compile"]
+    assert compiled[-1] == "-x"
+    assert not [argument for argument in interpreted + compiled if "posttrain" in argument]
+
+
+def test_bench_runs_every_benchmark_after_fetching_its_clip(ran, root, monkeypatch):
+    monkeypatch.chdir(root)
+    fetch, *benches = ran("bench", "--quick")
+    assert fetch[1:] == ["scripts/footage.py", "--out", "data/footage", "--only", "bikes"]
+    names = {path.name for path in root.glob("packages/*/benchmarks/bench*.py")}
+    assert {command[1].rsplit("/", 1)[1] for command in benches} == names
+    [table] = [command for command in benches if command[1].endswith("/bench.py")]
+    assert table[2:] == ["--clip", "data/footage/bikes.mp4", "--quick"]
