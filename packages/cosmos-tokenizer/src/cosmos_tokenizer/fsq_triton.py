@@ -142,8 +142,6 @@ def bound(levels: tuple[int, ...]) -> dict[str, tuple[int, ...] | tuple[float, .
 def quantize_into(codes: Tensor, indices: Tensor, z: Tensor, levels: tuple[int, ...]) -> None:
     """Write the codes (B C S) and the indices (B S, contiguous) of `z` (B C S); other strides are free."""
     programs = z.shape[0] * -(-z.shape[2] // BLOCK)
-    if programs == 0:
-        return
     with torch.cuda.device_of(z):
         fsq_kernel[(programs,)](
             z,
@@ -163,8 +161,6 @@ def quantize_into(codes: Tensor, indices: Tensor, z: Tensor, levels: tuple[int, 
 def backward_into(out: Tensor, grad: Tensor, z: Tensor, levels: tuple[int, ...]) -> None:
     """Write the gradient of `z` for the gradient of its codes, all B C S, any strides."""
     programs = z.shape[0] * -(-z.shape[2] // BLOCK)
-    if programs == 0:
-        return
     with torch.cuda.device_of(z):
         fsq_backward_kernel[(programs,)](
             grad,

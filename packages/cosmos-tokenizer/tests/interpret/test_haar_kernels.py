@@ -155,10 +155,11 @@ def test_the_operators_keep_the_rules_of_torch_library(x: Tensor, lead: str) -> 
 
 
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
-def test_torch_compiles_them_in_one_graph() -> None:
+@pytest.mark.parametrize("backend", ["triton", "auto"])
+def test_torch_compiles_them_in_one_graph(backend: str) -> None:
     def there_and_back(x: Tensor) -> Tensor:
-        y = haar.patch(x, patch_size=2, media="video", backend="triton")
-        return haar.unpatch(2 * y, patch_size=2, media="video", backend="triton")
+        y = haar.patch(x, patch_size=2, media="video", backend=backend)
+        return haar.unpatch(2 * y, patch_size=2, media="video", backend=backend)
 
     x = clip(1, 3, 1, 2, 4)
     compiled = torch.compile(there_and_back, fullgraph=True, backend="aot_eager")
