@@ -1,4 +1,4 @@
-"""Products against plain convolutions in float64: the way without copies, the way of autograd, dtypes, pasts, strides."""
+"""Products against plain convolutions in float64: in place and under autograd, dtypes, pasts, strides."""
 
 import pytest
 import torch
