@@ -55,7 +55,7 @@ class TemporalAttention(_Attention):
             k, v = torch.cat([past, torch.stack([k, v])], dim=3)
         window = None if cache is None else cache.window
         if cache is not None:
-            kept = k.shape[2] if window is None else min(window - 1, k.shape[2])
+            kept = k.shape[2] if window is None else torch.sym_min(window - 1, k.shape[2])
             self.remember(cache, torch.stack([k, v])[:, :, :, k.shape[2] - kept :])
         o = _attend(q, k, v, window)
         return x_BTCHW + rearrange(self.proj(o), "(b h w) 1 t c -> b t c h w", b=batch, h=height)

@@ -23,8 +23,8 @@ class PixelsToChannels(nn.Module):
         if start and t > 1:
             x_BCTHW = torch.cat([x_BCTHW[:, :, :1].expand(-1, -1, t - 1, -1, -1), x_BCTHW], dim=2)
         for axis, size in ((2, t), (3, p), (4, p)):
-            index = whole_patches(x_BCTHW.shape[axis], size)
-            if len(index) > x_BCTHW.shape[axis]:
+            if x_BCTHW.shape[axis] % size:
+                index = whole_patches(x_BCTHW.shape[axis], size)
                 x_BCTHW = x_BCTHW.index_select(axis, torch.tensor(index, device=x_BCTHW.device))
         x = rearrange(x_BCTHW, "b c (t n) (h p) (w q) -> b t h w (c n p q)", n=t, p=p, q=p)
         return x.contiguous().movedim(-1, 2)
@@ -70,6 +70,8 @@ class SubPixelConv(nn.Module):
         """``B T C H W`` to ``B T D 2H 2W``."""
         x_NCHW = x_BTCHW.flatten(0, 1)
         count, _, height, width = x_NCHW.shape
+        if torch.compiler.is_compiling():
+            return self._as_one_product(x_NCHW).unflatten(0, x_BTCHW.shape[:2])
         out_NHWC = x_NCHW.new_empty(count, 2 * height, 2 * width, self.weight.shape[1])
         for phase, weight in enumerate(self.weight):
             row, column = divmod(phase, 2)
@@ -77,6 +79,16 @@ class SubPixelConv(nn.Module):
             y = y[:, :, row : row + height, column : column + width]
             out_NHWC[:, row::2, column::2].copy_(y.permute(0, 2, 3, 1))
         return out_NHWC.permute(0, 3, 1, 2).unflatten(0, x_BTCHW.shape[:2])
+
+    def _as_one_product(self, x_NCHW: Tensor) -> Tensor:
+        """The same without writing in place, for compilers: every phase as channels, then each cut and interleaved."""
+        height, width = x_NCHW.shape[2:]
+        y = products.conv2d(x_NCHW, self.weight.flatten(0, 1), self.bias.repeat(4), padding=1)
+        phases = [
+            y_NCHW[:, :, phase // 2 : phase // 2 + height, phase % 2 : phase % 2 + width]
+            for phase, y_NCHW in enumerate(y.chunk(4, dim=1))
+        ]
+        return rearrange(torch.stack(phases), "(p q) n c h w -> n c (h p) (w q)", p=2)
 
 
 class DoubleFrames(Remembers):

@@ -141,7 +141,8 @@ def _wide(value: Tensor) -> Tensor:
 
 def _shared_copy(half: Half) -> Half:
     """Copy of the modules whose parameters are those of the original."""
-    return copy.deepcopy(half, {id(value): value.detach() for value in half.parameters()})
+    shared = {id(value): nn.Parameter(value.detach(), requires_grad=False) for value in half.parameters()}
+    return copy.deepcopy(half, shared)
 
 
 def _finished(half: Half) -> Half:

@@ -83,7 +83,7 @@ class StreamEncoder(_Stream):
         self._waiting = clip if self._waiting is None else torch.cat([self._waiting, clip], dim=2)
         found = []
         while (take := self._next_piece()) > 0:
-            found.append(self._encode(self._waiting[:, :, :take]))
+            found.append(self._encode(self._waiting[:, :, :take].contiguous()))
             self._waiting = self._waiting[:, :, take:]
         self._waiting = self._waiting.clone()  # not a view of frames that are done with
         return torch.cat(found, dim=-3) if found else None
@@ -152,7 +152,8 @@ class StreamDecoder(_Stream):
         pieces, taken = [], 0
         while taken < z.shape[2]:
             count = 1 if not before + taken else self._step
-            pieces.append(self._model.decode_raw(z[:, :, taken : taken + count], cache=self._cache, tiles=self._tiles))
+            piece = z[:, :, taken : taken + count].contiguous()
+            pieces.append(self._model.decode_raw(piece, cache=self._cache, tiles=self._tiles))
             taken += count
         if not pieces:
             return None
