@@ -104,15 +104,10 @@ def _needs_graph(*tensors: Tensor | None) -> bool:
 
 
 def _for_products(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, ...]:
-    """Operands in the dtype that this device multiplies fast."""
-    kind = torch.float32 if _is_emulated(x.device.type, x.dtype) else x.dtype
+    """Operands in the dtype that this device multiplies fast; a compiled graph keeps theirs, as it may run elsewhere."""
+    emulated = not torch.compiler.is_compiling() and x.dtype in _emulated(x.device.type)
+    kind = torch.float32 if emulated else x.dtype
     return tuple(value if value is None else value.to(kind) for value in (x, *weights))  # type: ignore[misc]
-
-
-# A compiler cannot trace the look-up, and its answer holds for the process.
-@torch.compiler.assume_constant_result
-def _is_emulated(device: str, kind: torch.dtype) -> bool:
-    return kind in _emulated(device)
 
 
 @functools.cache
