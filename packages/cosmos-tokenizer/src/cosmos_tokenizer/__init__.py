@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cosmos_tokenizer.config import TokenizerConfig as TokenizerConfig
     from cosmos_tokenizer.conversion import convert as convert
     from cosmos_tokenizer.errors import InputError as InputError
+    from cosmos_tokenizer.exporting import export as export
     from cosmos_tokenizer.geometry import Geometry as Geometry
     from cosmos_tokenizer.model import CausalTokenizer as CausalTokenizer
     from cosmos_tokenizer.presets import PRESETS as PRESETS
@@ -43,6 +44,7 @@ __all__ = [
     "__version__",
     "check_codec",
     "convert",
+    "export",
     "load",
     "save",
 ]
@@ -62,6 +64,7 @@ _HOMES = {
     "TokenizerConfig": "config",
     "check_codec": "testing",
     "convert": "conversion",
+    "export": "exporting",
     "load": "checkpoint",
     "save": "checkpoint",
 }

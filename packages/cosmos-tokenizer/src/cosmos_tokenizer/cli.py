@@ -1,4 +1,4 @@
-"""The command line: `cosmos-tokenizer encode | decode | reconstruct | evaluate | convert | info`.
+"""The command line: `cosmos-tokenizer encode | decode | reconstruct | evaluate | convert | export | info`.
 
 Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
@@ -54,6 +54,19 @@ def build_parser() -> Parser:
     layouts = ("ours", "native", "diffusers")
     convert.add_argument("--to", default=layouts[0], choices=layouts, help="layout to write (default ours)")
 
+    export = _command(commands, "export", "one half as a torch.export or ONNX file", source="checkpoint")
+    export.add_argument("output", metavar="OUTPUT", help="file to write: .pt2 (torch.export) or .onnx")
+    export.add_argument("--part", required=True, choices=("encoder", "decoder"), help="half to export")
+    export.add_argument("--frames", type=int, metavar="N", help="of the clip, 1 + temporal compression * n")
+    export.add_argument("--size", default="256x256", metavar="HxW", help="of the clip, whole cells (default 256x256)")
+    export.add_argument("--dynamic", action="store_true", help="take clips of any height and width, not of one size")
+    export.add_argument(
+        "--step",
+        action="store_true",
+        help="two files for a clip without end, OUTPUT with .start and .next before its suffix: one latent frame at a "
+        "time, with what it remembers of 16 latent frames going in and out",
+    )
+
     _command(commands, "info", "what a checkpoint or a token file holds", source="checkpoint or token file")
     return parser
 
@@ -77,7 +90,8 @@ def _command(
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    module = "checkpoint_commands" if args.command in ("convert", "info") else "codec_commands"
+    modules = {"convert": "checkpoint_commands", "info": "checkpoint_commands", "export": "export_commands"}
+    module = modules.get(args.command, "codec_commands")
     try:
         return getattr(importlib.import_module(f"cosmos_tokenizer.{module}"), args.command)(args)
     except (MemoryError, RuntimeError) as error:

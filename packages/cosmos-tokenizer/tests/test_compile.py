@@ -1,0 +1,50 @@
+"""torch.compile of both halves without graph breaks, and streams that compile no more once they are under way."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cosmos_tokenizer import PRESETS, CausalTokenizer
+
+Make = Callable[..., CausalTokenizer]
+TINY = replace(
+    PRESETS["toy"],
+    spatial_compression=4,
+    temporal_compression=4,
+    patch_size=2,
+    channels=4,
+    channel_multipliers=(1, 1),
+    z_channels=4,
+)
+
+
+def streamed(model: CausalTokenizer, video: torch.Tensor, piece: int) -> list[torch.Tensor]:
+    """Latents and clip of a video that comes in pieces of ``piece`` frames after the first."""
+    encoder, decoder = model.stream_encoder(window=2), model.stream_decoder(window=2)
+    found = []
+    for part in [video[:, :, :1], *video[:, :, 1:].split(piece, dim=2)]:
+        latents = encoder.push(part)
+        found += [] if latents is None else [latents, decoder.push(latents)]
+    return found
+
+
+@pytest.mark.parametrize("folded", [False, True], ids=["trained form", "folded"])
+def test_streams_are_compiled_whole_and_once(folded: bool, random_tokenizer: Make) -> None:
+    model = random_tokenizer(TINY)
+    model = model.fold() if folded else model
+    video = torch.rand(1, 3, 17, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    wanted = streamed(model, video, 4), streamed(model, video, 3)
+    fingerprint = model.fingerprint
+    torch.compiler.reset()
+    model.encoder.compile(fullgraph=True, backend="eager")
+    model.decoder.compile(fullgraph=True, backend="eager")
+    first = streamed(model, video, 4)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        again = streamed(model, video, 4)
+        uneven = streamed(model, video, 3)
+    for got, target in ((first, wanted[0]), (again, wanted[0]), (uneven, wanted[1])):
+        for one, other in zip(got, target, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5 * max(1, float(other.abs().max())), rtol=0)
+    assert model.fingerprint == fingerprint
