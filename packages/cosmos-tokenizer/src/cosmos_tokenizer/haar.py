@@ -45,9 +45,9 @@ def patch(
     if media == "video" and not start and (frames % patch_size or not frames):
         raise InputError(f"a chunk of {frames} frames continues a clip: give it a multiple of {patch_size} frames")
     if use_triton(backend, x_BCTHW):
-        from cosmos_tokenizer import haar_triton
+        from cosmos_tokenizer import haar_operators
 
-        return haar_triton.patch(x_BCTHW, patch_size=patch_size, media=media, start=start)
+        return haar_operators.patch(x_BCTHW, patch_size=patch_size, media=media, start=start)
     return haar_reference.patch(x_BCTHW, patch_size=patch_size, media=media, start=start)
 
 
@@ -68,7 +68,7 @@ def unpatch(
     if y_BDTHW.shape[1] % bands:
         raise InputError(f"{y_BDTHW.shape[1]} channels are no multiple of the {bands} bands of a patch of {patch_size}")
     if use_triton(backend, y_BDTHW):
-        from cosmos_tokenizer import haar_triton
+        from cosmos_tokenizer import haar_operators
 
-        return haar_triton.unpatch(y_BDTHW, patch_size=patch_size, media=media, start=start)
+        return haar_operators.unpatch(y_BDTHW, patch_size=patch_size, media=media, start=start)
     return haar_reference.unpatch(y_BDTHW, patch_size=patch_size, media=media, start=start)

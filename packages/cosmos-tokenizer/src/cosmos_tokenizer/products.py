@@ -104,7 +104,7 @@ def _needs_graph(*tensors: Tensor | None) -> bool:
 
 
 def _for_products(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, ...]:
-    """Operands in the dtype that this device multiplies fast; a compiled graph, which may run elsewhere, keeps its own."""
+    """Operands in the dtype that this device multiplies fast; a compiled graph may run elsewhere and keeps its own."""
     emulated = not torch.compiler.is_compiling() and x.dtype in _emulated(x.device.type)
     kind = torch.float32 if emulated else x.dtype
     return tuple(value if value is None else value.to(kind) for value in (x, *weights))  # type: ignore[misc]
