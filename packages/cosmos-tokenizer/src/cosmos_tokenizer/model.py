@@ -182,7 +182,7 @@ class CausalTokenizer(nn.Module):
         """Indices of what a discrete encoder gave; latents as they are."""
         if self.config.kind == "continuous":
             return z
-        return fsq.indices_of(fsq.quantize(z, self.config.levels), self.config.levels)
+        return fsq.codes_and_indices(z, self.config.levels)[1]
 
     def codes(self, indices: Int[Tensor, "B *t h w"]) -> Float[Tensor, "B C *t h w"]:
         """Normalised FSQ codes in [-1, 1] of some indices, in the model's dtype."""
