@@ -1,7 +1,9 @@
 """What tests share: footage (moving gradients, in files by PyAV where one is needed), random nets and TorchScript."""
 
+import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cosmos_tokenizer import CausalTokenizer, TokenizerConfig
+from cosmos_tokenizer import PRESETS, CausalTokenizer, TokenizerConfig
+from cosmos_tokenizer.checkpoint import save
+from cosmos_tokenizer.cli import main
+from cosmos_tokenizer.images import write_image
+from cosmos_tokenizer.video import Video, write_video
 
 
 @pytest.fixture
@@ -104,3 +110,51 @@ def scripted(tmp_path: Path) -> Callable[[dict[str, Tensor], str], Path]:
         return tmp_path / name
 
     return write
+
+
+class Outcome:
+    """What a command left: its exit code, and its standard output and error."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.out.splitlines()[-1], parse_constant=pytest.fail)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained toys in a folder, one of each kind, and a second continuous one."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    toy, discrete = PRESETS["toy"], PRESETS["toy-discrete"]
+    image = replace(toy, media="image", temporal_compression=1)
+    for name, config in {"toy": toy, "other": toy, "discrete": discrete, "image": image}.items():
+        save(CausalTokenizer(config), folder / f"{name}.safetensors")
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: Path, gradients: Callable[..., np.ndarray]) -> Path:
+    """A folder to work in, with the models, a clip of 7 frames at 23x38, and a picture."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    (work / "models").symlink_to(models)
+    write_video("clip.mp4", Video(frames=gradients(7, 23, 38), rate=Fraction(30000, 1001)))
+    write_image("pic.png", gradients(1, 33, 20)[0])
+    return work
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Return what runs one command in process, with one of the models."""
+
+    def call(line: str, model: str | None = "toy") -> Outcome:
+        capsys.readouterr()
+        chosen = [] if model is None else ["--model", f"models/{model}.safetensors"]
+        code = main([*line.split(), *chosen])
+        return Outcome(code, *capsys.readouterr())
+
+    return call

@@ -7,9 +7,11 @@ import os
 import resource
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,58 +22,13 @@ from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, codec_command
 from cosmos_tokenizer.checkpoint import load, save
 from cosmos_tokenizer.cli import build_parser, main
 from cosmos_tokenizer.images import read_image, write_image
-from cosmos_tokenizer.media import read_media
 from cosmos_tokenizer.tokens import load_tokens, save_tokens
 from cosmos_tokenizer.video import Video, read_video, write_video
 
 Gradients = Callable[..., np.ndarray]
-Run = Callable[..., "Outcome"]
+Run = Callable[..., Any]
 
 RATE = Fraction(30000, 1001)
-IMAGE_TOY = replace(PRESETS["toy"], media="image", temporal_compression=1)
-
-
-class Outcome:
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out.splitlines()[-1], parse_constant=pytest.fail)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Untrained toys in a folder, one of each kind, and a second continuous one."""
-    folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    toy, discrete = PRESETS["toy"], PRESETS["toy-discrete"]
-    for name, config in {"toy": toy, "other": toy, "discrete": discrete, "image": IMAGE_TOY}.items():
-        save(CausalTokenizer(config), folder / f"{name}.safetensors")
-    return folder
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: Path, gradients: Gradients) -> Path:
-    """A folder to work in, with the models, a clip of 7 frames at 23x38, and a picture."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    (work / "models").symlink_to(models)
-    write_video("clip.mp4", Video(frames=gradients(7, 23, 38), rate=RATE))
-    write_image("pic.png", gradients(1, 33, 20)[0])
-    return work
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(line: str, model: str | None = "toy") -> Outcome:
-        capsys.readouterr()
-        chosen = [] if model is None else ["--model", f"models/{model}.safetensors"]
-        code = main([*line.split(), *chosen])
-        return Outcome(code, *capsys.readouterr())
-
-    return call
 
 
 def _left(place: Path) -> set[str]:
@@ -81,7 +38,7 @@ def _left(place: Path) -> set[str]:
 def test_the_flags_are_these() -> None:
     """A change here is a change for users: it needs a line in CHANGELOG.md."""
     [commands] = [a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)]
-    common = ["--device", "--dtype", "--help", "--json", "--preset"]
+    common, moving = ["--device", "--dtype", "--help", "--json", "--preset"], ["--exact", "--model", "--tile"]
     flags = {
         name: (
             [a.dest for a in command._actions if not a.option_strings],
@@ -90,11 +47,12 @@ def test_the_flags_are_these() -> None:
         for name, command in commands.choices.items()
     }
     assert flags == {
-        "encode": (["inputs", "output"], sorted([*common, "--model"])),
-        "decode": (["inputs", "output"], sorted([*common, "--model"])),
-        "reconstruct": (["inputs", "output"], sorted([*common, "--model"])),
-        "evaluate": (["inputs"], sorted([*common, "--model", "--out"])),
+        "encode": (["inputs", "output"], sorted([*common, *moving])),
+        "decode": (["inputs", "output"], sorted([*common, *moving])),
+        "reconstruct": (["inputs", "output"], sorted([*common, *moving])),
+        "evaluate": (["inputs"], sorted([*common, *moving, "--out"])),
         "convert": (["model", "output"], sorted([*common, "--to"])),
+        "export": (["model", "output"], sorted([*common, "--dynamic", "--frames", "--part", "--size", "--step"])),
         "info": (["model"], common),
     }
 
@@ -110,13 +68,13 @@ def test_decoding_a_token_file_gives_what_reconstruct_gives(model: str, place: P
     assert np.array_equal(back.frames, direct.frames)
 
 
-@pytest.mark.parametrize(("model", "shape"), [("toy", (1, 33, 20, 3)), ("image", (1, 33, 20, 3))])
+@pytest.mark.parametrize(("model", "shape"), [("toy", (33, 20, 3)), ("image", (33, 20, 3))])
 def test_pictures_go_through_image_and_video_models(model: str, shape: tuple[int, ...], place: Path, run: Run) -> None:
     assert run("encode pic.png pic.safetensors", model).code == 0
     assert load_tokens("pic.safetensors").rate is None
     assert run("decode pic.safetensors back.png", model).code == 0
     assert run("reconstruct pic.png direct.png", model).code == 0
-    assert read_media("back.png").frames.shape == shape
+    assert read_image("back.png").shape == shape
     assert np.array_equal(read_image("back.png"), read_image("direct.png"))
 
 
@@ -347,7 +305,7 @@ def test_what_stops_a_run_is_one_line(
     def stop(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(CausalTokenizer, "decode", stop)
+    monkeypatch.setattr(CausalTokenizer, "decode_raw", stop)
     done = run("reconstruct clip.mp4 a.mp4")
     assert (done.code, done.err.count("\n")) == (code, 1)
     assert words in done.err
@@ -361,7 +319,7 @@ def test_help_says_that_sound_is_dropped(command: str, capsys: pytest.CaptureFix
 
 
 def test_a_fault_of_ours_is_code_1_with_its_traceback(place: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec_commands, "save_tokens", lambda *_: {}["bug"])
+    monkeypatch.setattr(codec_commands, "token_writer", lambda *_: {}["bug"])
     done = run("encode clip.mp4 a.safetensors")
     assert done.code == 1
     assert "Traceback" in done.err
@@ -369,13 +327,13 @@ def test_a_fault_of_ours_is_code_1_with_its_traceback(place: Path, run: Run, mon
 
 
 def test_notices_go_to_standard_output(place: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = codec_commands.save_tokens
+    real = codec_commands.token_writer
 
-    def warned(*args: object) -> None:
+    def warned(*args: object) -> AbstractContextManager[object]:
         warnings.warn("something to know", UserWarning, stacklevel=1)
-        real(*args)
+        return real(*args)
 
-    monkeypatch.setattr(codec_commands, "save_tokens", warned)
+    monkeypatch.setattr(codec_commands, "token_writer", warned)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = _to_standard_error
@@ -393,7 +351,7 @@ def _to_standard_error(message: Warning | str, *_: object, **__: object) -> None
 
 
 def test_latents_that_overflow_are_refused(place: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CausalTokenizer, "encode", lambda self, clip: torch.full((1, 4, 2, 3, 5), torch.inf))
+    monkeypatch.setattr(CausalTokenizer, "encode_raw", lambda self, clip, **_: torch.full((1, 4, 2, 3, 5), torch.inf))
     done = run("encode clip.mp4 a.safetensors")
     assert (done.code, _left(place)) == (2, set())
     assert "clip.mp4: its latents are not finite" in done.err

@@ -1,43 +1,48 @@
 """Figures of known reconstructions, and the picture of the worst frames."""
 
-import io
 import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from cosmos_tokenizer import PRESETS, CausalTokenizer
-from cosmos_tokenizer.evaluate import Sample, Score, row, score_clip, summary, table
+from cosmos_tokenizer.evaluate import Score, row, score_clip, summary, table
 from cosmos_tokenizer.jsontext import to_json
-from cosmos_tokenizer.progress import Progress
+from cosmos_tokenizer.media import to_clip, to_frames
+from cosmos_tokenizer.metrics import psnr_per_frame, psnr_per_video, ssim_per_frame
+from cosmos_tokenizer.passes import Passes, passes_of
 from cosmos_tokenizer.report import AMPLIFIED, ROWS, difference, write_worst
+from cosmos_tokenizer.tally import Sample
+from cosmos_tokenizer.video import Footage
 
 
-@pytest.fixture
-def progress() -> Progress:
-    return Progress(1, stream=io.StringIO())
+def _footage(frames: np.ndarray, announced: int | None = None) -> Footage:
+    return Footage(frames=iter(frames), size=frames.shape[1:3], rate=Fraction(24), announced=announced)
 
 
-def _brighter(model: CausalTokenizer, clip: Tensor, levels: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the model decode to the clip itself, frame i brighter by levels[i] of 255."""
-    shift = torch.tensor(levels).view(1, 1, -1, 1, 1) / 127.5
-    monkeypatch.setattr(model, "decode", lambda tokens, frames, size: clip + shift)
+def _scored(model: CausalTokenizer, frames: np.ndarray, **options: object) -> tuple[Score, list[Sample]]:
+    passes = passes_of(model, frames.shape[1:3], exact=False, tile=None)
+    return score_clip(passes, _footage(frames, len(frames)), "a.mp4", **options)
 
 
 def test_scores_are_those_of_the_reconstruction(
-    gradients: Callable[..., np.ndarray], progress: Progress, monkeypatch: pytest.MonkeyPatch
+    gradients: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = CausalTokenizer(PRESETS["toy"])
     frames = gradients(4, 20, 36).clip(0, 200)
-    _brighter(model, torch.from_numpy(frames).permute(3, 0, 1, 2)[None] / 127.5 - 1, [2, 0, 40, 4], monkeypatch)
-    score, samples = score_clip(model, frames, "a.mp4", progress=progress, samples=2)
+    levels = np.array([2, 0, 40, 4], np.uint8)[:, None, None, None]
+    # Let the model decode to the clip itself, frame i brighter by levels[i], and to three frames of padding.
+    made = np.concatenate([frames + levels, frames[:3]])
+    monkeypatch.setattr(Passes, "decode", lambda self, tokens, **_: (made for _ in [list(tokens)]))
+    heard = []
+    score, samples = _scored(model, frames, samples=2, done=heard.append)
     decibels = [20 * math.log10(255 / d) for d in (2, 40, 4)]
     assert score.psnr_frame == pytest.approx(sum(decibels) / 3)
     assert score.psnr_video == pytest.approx(10 * math.log10(255**2 / ((4 + 1600 + 16) / 4)))
@@ -51,20 +56,40 @@ def test_scores_are_those_of_the_reconstruction(
     assert 0 < score.ssim < 1
     assert score.encode_ms > 0
     assert score.memory_mb > 0
+    assert sum(heard) == 4
+
+
+@pytest.mark.parametrize(("height", "width", "count"), [(16, 16, 20), (19, 37, 20), (32, 48, 9), (16, 16, 1)])
+def test_a_clip_in_passes_scores_as_the_whole_clip(height: int, width: int, count: int) -> None:
+    model = CausalTokenizer(PRESETS["toy"]).eval()
+    frames = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+    passes = replace(passes_of(model, (height, width), exact=True, tile=None), step=1)
+    score, _ = score_clip(passes, _footage(frames), "a.mp4")
+    x, y = torch.from_numpy(frames), torch.from_numpy(_whole(model, frames))
+    # The network's rounding may turn a level here and there; of one reconstruction, test_tally shows 1e-9.
+    assert score.psnr_frame == pytest.approx(float(psnr_per_frame(x, y).mean()), abs=1e-3)
+    assert score.psnr_video == pytest.approx(psnr_per_video(x, y), abs=1e-3)
+    assert score.ssim == pytest.approx(float(ssim_per_frame(x, y).mean()), abs=1e-4)
+    assert score.frames == count
+    assert score.token_shape == tuple(model.encode(to_clip(frames)).shape[1:])
+
+
+def _whole(model: CausalTokenizer, frames: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return to_frames(model.reconstruct(to_clip(frames)))
 
 
 @pytest.mark.parametrize(("name", "dtype", "bits"), [("toy", torch.float32, 32), ("toy", torch.bfloat16, 16)])
 def test_compression_counts_stored_bits(
-    name: str, dtype: torch.dtype, bits: int, gradients: Callable[..., np.ndarray], progress: Progress
+    name: str, dtype: torch.dtype, bits: int, gradients: Callable[..., np.ndarray]
 ) -> None:
-    model = CausalTokenizer(PRESETS[name]).to(dtype)
-    score, _ = score_clip(model, gradients(5, 32, 48), "a", progress=progress)
+    score, _ = _scored(CausalTokenizer(PRESETS[name]).to(dtype), gradients(5, 32, 48))
     assert score.compression == pytest.approx(5 * 32 * 48 * 24 / (math.prod(score.token_shape) * bits))
 
 
-def test_indices_count_the_bits_that_a_code_needs(gradients: Callable[..., np.ndarray], progress: Progress) -> None:
+def test_indices_count_the_bits_that_a_code_needs(gradients: Callable[..., np.ndarray]) -> None:
     config = replace(PRESETS["toy"], kind="discrete", levels=(5, 5, 3), latent_channels=3)  # 75 codes: 7 bits
-    score, _ = score_clip(CausalTokenizer(config), gradients(5, 32, 48), "a", progress=progress)
+    score, _ = _scored(CausalTokenizer(config), gradients(5, 32, 48))
     assert score.compression == pytest.approx(5 * 32 * 48 * 24 / (math.prod(score.token_shape) * 7))
 
 

@@ -17,7 +17,8 @@ from cosmos_tokenizer.atomic import partial, write_whole
 from cosmos_tokenizer.cli import main
 from cosmos_tokenizer.conversion import convert
 from cosmos_tokenizer.jsontext import readable, to_json
-from cosmos_tokenizer.tokens import is_token_file, load_tokens
+from cosmos_tokenizer.token_files import is_token_file
+from cosmos_tokenizer.tokens import load_tokens
 from cosmos_tokenizer.video import Video, write_video
 
 ODD = os.fsdecode(b"clip-\xff.mp4")

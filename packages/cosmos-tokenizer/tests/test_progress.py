@@ -76,3 +76,49 @@ def test_layers_are_let_go_when_the_network_fails() -> None:
     with pytest.raises(RuntimeError), Progress(1, stream=io.StringIO()).follow(net, 1.0):  # noqa: PT012
         net(torch.zeros(1, 3))
     assert not net[0]._forward_hooks
+
+
+def test_frames_of_one_unit_are_counted_and_the_time_left_told() -> None:
+    clock, out = Clock(), io.StringIO()
+    progress = Progress(2, stream=out, clock=clock)
+    progress.start("a.mp4")
+    with progress.counting(10) as count:
+        count(4)
+        clock.now = PERIOD
+        count(1)
+        assert out.getvalue() == "a.mp4: 25% of all, about 15 s left\n"
+    clock.now *= 2
+    progress.advance(0.0)
+    assert out.getvalue().splitlines()[-1] == "a.mp4: 50% of all, about 10 s left"
+
+
+def test_more_frames_than_announced_end_at_the_units_end() -> None:
+    clock, out = Clock(), io.StringIO()
+    progress = Progress(2, stream=out, clock=clock)
+    progress.start("a.mp4")
+    with progress.counting(10) as count:
+        clock.now = PERIOD
+        count(40)
+    assert out.getvalue() == "a.mp4: 50% of all, about 5 s left\n"
+    clock.now *= 2
+    progress.advance(0.0)
+    assert out.getvalue().splitlines()[-1].startswith("a.mp4: 50% of all")
+
+
+def test_an_unknown_number_of_frames_is_counted_up() -> None:
+    clock, out, terminal = Clock(), io.StringIO(), Terminal()
+    progress = Progress(2, stream=out, clock=clock)
+    progress.start("a.mkv")
+    with progress.counting(None) as count, Progress(1, stream=terminal) as bar:
+        count(7)
+        clock.now = PERIOD
+        count(8)
+        assert out.getvalue() == "a.mkv, 15 frames: 0% of all\n"
+        bar.start("b.mkv")
+        with bar.counting(None) as count_on_bar:
+            count_on_bar(15)
+            assert bar._bar is not None
+            assert bar._bar.desc == "b.mkv, 15 frames"
+    clock.now *= 2
+    progress.advance(0.0)
+    assert out.getvalue().splitlines()[-1].startswith("a.mkv: 50% of all")

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from cosmos_tokenizer import PRESETS, CausalTokenizer, Geometry, InputError
-from cosmos_tokenizer.tokens import Tokens, check_tokens, is_token_file, load_tokens, save_tokens
+from cosmos_tokenizer.token_files import is_token_file
+from cosmos_tokenizer.tokens import Tokens, check_tokens, load_tokens, save_tokens
 
 FINGERPRINT = {"encoder": "e" * 64, "decoder": "d" * 64}
 
@@ -123,7 +124,8 @@ def _resaved(path: Path, tensors: dict[str, torch.Tensor] | None = None, **chang
     [
         ({"format": "other"}, "not a token file"),
         ({"format": None}, "not a token file"),
-        ({"version": "2"}, "token format '2'"),
+        ({"version": "3"}, "token format '3'"),
+        ({"version": "2"}, "says continuous and holds latents"),
         ({"frames": "9000000000000000000000"}, "do not belong"),
         ({"frames": "13"}, "do not belong to 13 frames"),
         ({"frames": "0"}, "damaged"),
@@ -153,7 +155,7 @@ def test_other_tensors_are_refused(tmp_path: Path) -> None:
     values = _tokens().values
     for tensors, word in [
         ({"latents": values, "more": values + 1}, "2 tensors"),
-        ({"latents": values.double()}, "float64"),
+        ({"latents": values.double()}, "F64"),
         ({"weights": values}, "holds weights"),
     ]:
         save_tokens(path, _tokens())

@@ -1,8 +1,10 @@
 """Real files in, exact sizes, colours, rates and orientations out."""
 
 import os
+import resource
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,10 +13,21 @@ import numpy as np
 import pytest
 
 from cosmos_tokenizer.errors import InputError
-from cosmos_tokenizer.video import Video, read_video, write_video
+from cosmos_tokenizer.video import Video, open_video, read_video, video_writer, write_video
 
 Gradients = Callable[..., np.ndarray]
 Film = Callable[..., Path]
+
+
+@contextmanager
+def no_file_past(limit: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
 
 COLOURS = np.array(
     [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 100, 50], [17, 130, 220]], np.uint8
@@ -191,4 +204,76 @@ def test_a_failing_encoder_leaves_nothing(
     monkeypatch.setattr("cosmos_tokenizer.video.VideoReformatter", broken)
     with pytest.raises(KeyboardInterrupt):
         write_video(tmp_path / "a.mp4", Video(frames=gradients(2), rate=Fraction(24)))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (33, 47), (16, 51)])
+@pytest.mark.parametrize("cuts", [[1, 4, 4, 4], [13], [5, 0, 8]])
+def test_a_video_written_in_pieces_is_the_one_written_whole(
+    cuts: list[int], height: int, width: int, gradients: Gradients, tmp_path: Path
+) -> None:
+    footage = gradients(13, height, width)
+    write_video(tmp_path / "whole.mp4", Video(frames=footage, rate=Fraction(25)))
+    with video_writer(tmp_path / "pieces.mp4", size=(height, width), rate=Fraction(25)) as add:
+        for piece in np.split(footage, np.cumsum(cuts)[:-1]):
+            add(piece)
+        assert not (tmp_path / "pieces.mp4").exists()
+    assert (tmp_path / "pieces.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    with open_video(tmp_path / "pieces.mp4") as video:
+        assert (video.size, video.rate, video.announced) == ((height, width), 25, 13)
+        one_by_one = np.stack(list(video.frames))
+    assert np.array_equal(one_by_one, read_video(tmp_path / "whole.mp4").frames)
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.avi", "clip.webm"])
+def test_other_containers_announce_their_length_too(name: str, gradients: Gradients, film: Film) -> None:
+    codec = "libvpx-vp9" if name == "clip.webm" else "libx264"
+    with open_video(film(gradients(12), name, codec=codec, pixels="yuv420p")) as video:
+        assert video.announced == 12
+
+
+def test_frames_are_read_as_they_are_asked_for_and_damage_is_told_when_it_is_met(
+    gradients: Gradients, film: Film
+) -> None:
+    path = film(gradients(40), container={"movflags": "+faststart"}, options={"g": "1"})
+    raw = bytearray(path.read_bytes())
+    raw[-2000:] = np.random.default_rng(0).bytes(2000)
+    path.write_bytes(raw)
+    with open_video(path) as video:
+        assert next(video.frames).shape == (32, 48, 3)
+        with pytest.raises(InputError, match="damaged after frame [1-9]"):
+            list(video.frames)
+
+
+def test_a_change_of_size_is_told_at_its_frame(gradients: Gradients, film: Film, tmp_path: Path) -> None:
+    jpeg = {"codec": "mjpeg", "pixels": "yuvj420p"}
+    parts = [film(gradients(4, *size), f"{size[1]}.mjpeg", **jpeg) for size in ((32, 48), (32, 64))]
+    path = tmp_path / "both.mjpeg"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(InputError, match="changes its frame size at frame 4"):
+        read_video(path)
+
+
+@pytest.mark.parametrize(("error", "old"), [(KeyboardInterrupt, None), (InputError, b"old"), (OSError, b"old")])
+def test_a_stream_that_fails_in_the_middle_leaves_what_was_there(
+    error: type[BaseException], old: bytes | None, gradients: Gradients, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.mp4"
+    if old is not None:
+        path.write_bytes(old)
+    with pytest.raises(error), video_writer(path, size=(256, 256), rate=Fraction(24)) as add:  # noqa: PT012
+        add(np.random.default_rng(0).integers(0, 256, (60, 256, 256, 3), np.uint8))
+        [partial] = [p for p in tmp_path.iterdir() if p != path]
+        assert partial.stat().st_size > 500_000
+        raise error
+    assert os.listdir(tmp_path) == ([] if old is None else ["a.mp4"])
+    assert old is None or path.read_bytes() == old
+
+
+def test_a_disk_that_fills_up_in_the_middle_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, (60, 128, 128, 3), np.uint8)
+    with pytest.raises(OSError, match="too large") as caught, no_file_past(200_000):
+        write_video(path, Video(frames=noise, rate=Fraction(24)))
+    assert caught.value.filename == str(path)
     assert os.listdir(tmp_path) == []

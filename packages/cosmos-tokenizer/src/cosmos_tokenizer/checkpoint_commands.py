@@ -9,7 +9,7 @@ from torch import nn
 
 from cosmos_tokenizer.codec_commands import open_model, source_of
 from cosmos_tokenizer.conversion import convert as convert_checkpoint
-from cosmos_tokenizer.tokens import is_token_file, load_tokens
+from cosmos_tokenizer.token_files import TokenReader, is_token_file
 
 
 def info(args: Namespace) -> dict[str, Any]:
@@ -46,13 +46,16 @@ def _model_info(args: Namespace) -> dict[str, Any]:
 
 
 def _tokens_info(path: str) -> dict[str, Any]:
-    tokens = load_tokens(path)
+    reader = TokenReader(path)
+    for _ in reader.parts():
+        pass  # a damaged file is no token file
+    tokens = reader.info
     return {
         "holds": "tokens",
         "source": path,
-        "kind": tokens.kind,
-        "token_shape": list(tokens.values.shape),
-        "dtype": str(tokens.values.dtype).removeprefix("torch."),
+        "kind": reader.kind,
+        "token_shape": list(reader.shape),
+        "dtype": str(reader.dtype).removeprefix("torch."),
         "frames": tokens.frames,
         "height": tokens.size[0],
         "width": tokens.size[1],

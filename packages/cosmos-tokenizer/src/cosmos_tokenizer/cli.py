@@ -49,6 +49,21 @@ def build_parser() -> Parser:
     evaluate.add_argument("inputs", nargs="+", metavar="INPUT", help="videos or pictures, quoted globs, folders")
     evaluate.add_argument("--out", metavar="FOLDER", help="write metrics.json and worst.png there")
 
+    for command in (encode, decode, reconstruct, evaluate):
+        command.add_argument(
+            "--exact",
+            action="store_true",
+            help="let temporal attention look back on the whole of a long clip; memory then grows with its length "
+            "(default: on 16 latent frames, which is exact for clips that have no more)",
+        )
+        command.add_argument(
+            "--tile",
+            type=int,
+            metavar="N",
+            help="take large frames in tiles of N pixels a side that overlap by N/4 and are blended: less memory, "
+            "nearly the same result (default: whole frames)",
+        )
+
     convert = _command(commands, "convert", "a checkpoint to another layout", source="checkpoint")
     convert.add_argument("output", metavar="OUTPUT", help="file or folder to write")
     layouts = ("ours", "native", "diffusers")
@@ -98,7 +113,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         # On the CPU, torch has no class of its own for it.
         full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
         if full or "can't allocate memory" in str(error):
-            line = "out of memory; use a smaller or shorter clip, --dtype bfloat16, or another --device"
+            line = "out of memory; use a smaller clip, --tile 512, --dtype bfloat16, or another --device"
             raise InputError(line) from error
         raise
 

@@ -1,12 +1,13 @@
 """The commands that move clips: encode, decode, reconstruct and evaluate. Each returns what `--json` prints."""
 
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,18 +16,19 @@ from cosmos_tokenizer.atomic import write_whole
 from cosmos_tokenizer.checkpoint import load
 from cosmos_tokenizer.cli import DEFAULT_MODEL
 from cosmos_tokenizer.errors import InputError
-from cosmos_tokenizer.images import IMAGE_SUFFIXES, check_image_name, is_image
+from cosmos_tokenizer.images import IMAGE_SUFFIXES, is_image
 from cosmos_tokenizer.inputs import Inputs, find_inputs, plan_outputs
 from cosmos_tokenizer.jsontext import to_json
-from cosmos_tokenizer.media import read_media, to_clip, to_frames, write_media
-from cosmos_tokenizer.memory import room_for_frames
+from cosmos_tokenizer.media import check_media_name, in_pieces, media_writer, open_media
 from cosmos_tokenizer.model import CausalTokenizer
+from cosmos_tokenizer.passes import Passes, passes_of
 from cosmos_tokenizer.presets import PRESETS
 from cosmos_tokenizer.progress import Progress
 from cosmos_tokenizer.report import ROWS, write_worst
 from cosmos_tokenizer.sources import Source
-from cosmos_tokenizer.tokens import Tokens, check_token_name, check_tokens, load_tokens, save_tokens
-from cosmos_tokenizer.video import VIDEO_SUFFIXES, Video, check_video_name
+from cosmos_tokenizer.token_files import TokenInfo, TokenReader, token_writer
+from cosmos_tokenizer.tokens import check_maker, check_range, check_token_name
+from cosmos_tokenizer.video import VIDEO_SUFFIXES, Footage
 
 MEDIA = "videos or pictures"
 
@@ -46,41 +48,49 @@ def encode(args: Namespace) -> dict[str, Any]:
     outputs = plan_outputs(inputs, args.output, lambda _: ".safetensors")
     for output in outputs:
         check_token_name(output)
-    loaded = open_model(args)
+    loaded = _open_folded(args)
     rows = []
     with _work(inputs) as progress:
         for path, output in zip(inputs.files, outputs, strict=True):
-            with _named(path, progress):
-                media = _read_for(loaded, path)
-                tokens = _encoded(loaded, media, path, progress, 0.8)
-                save_tokens(output, tokens)
-                progress.advance(0.1)
-            progress.say(f"{path} -> {output}: {tokens.frames} frames, {_shape(tokens.values)} {tokens.kind}")
-            rows.append(_row(path, output, tokens))
+            with _clip(loaded, path, args, progress) as (footage, passes, counted), token_writer(output) as writer:
+                for values in passes.encode(counted.each(in_pieces(footage.frames, passes.frames))):
+                    writer.push(values[0])
+                info = _info(loaded, footage, counted.frames, path)
+                writer.finish(info)
+            row = _row(path, output, info, passes)
+            progress.say(
+                f"{path} -> {output}: {info.frames} frames, {'x'.join(map(str, row['token_shape']))} {row['kind']}"
+            )
+            rows.append(row)
     return {"model": loaded.name, "files": rows}
 
 
 def decode(args: Namespace) -> dict[str, Any]:
     """Write a video or a picture, as it was, for every token file."""
     inputs = find_inputs(args.inputs, {".safetensors"}, "token files")
-    outputs = plan_outputs(inputs, args.output, lambda path: ".png" if load_tokens(path).rate is None else ".mp4")
+    outputs = plan_outputs(inputs, args.output, lambda path: ".png" if TokenReader(path).info.rate is None else ".mp4")
     if args.model is None:
-        made_by = load_tokens(inputs.files[0]).model
+        made_by = TokenReader(inputs.files[0]).info.model
         args.model = made_by if made_by in PRESETS else DEFAULT_MODEL
-    loaded = open_model(args)
+    loaded = _open_folded(args)
     rows = []
     with _work(inputs) as progress:
         for path, output in zip(inputs.files, outputs, strict=True):
             with _named(path, progress):
-                tokens = load_tokens(path)
-                _check_name(output, still=tokens.rate is None)
-                check_tokens(tokens, loaded.model, fingerprint=loaded.fingerprint)
-                progress.advance(0.1)
-                media = _decoded(loaded, tokens, progress, 0.8)
-                write_media(output, media)
-                progress.advance(0.1)
-            progress.say(f"{path} -> {output}: {_described(media)}")
-            rows.append(_row(path, output, tokens))
+                reader = TokenReader(path)
+                info = reader.info
+                check_media_name(output, still=info.rate is None)
+                check_maker(info, reader.kind, reader.shape, loaded.model, fingerprint=loaded.fingerprint)
+                passes = passes_of(loaded.model, info.size, exact=args.exact, tile=args.tile)
+                tokens = passes.split(_in_range(reader, loaded.model))
+                with (
+                    _counting(passes, info.frames, path, progress) as counted,
+                    media_writer(output, size=info.size, rate=info.rate) as add,
+                ):
+                    for frames in counted.each(passes.decode(tokens, frames=info.frames)):
+                        add(frames)
+            progress.say(f"{path} -> {output}: {_described(info)}")
+            rows.append(_row(path, output, info, passes))
     return {"model": loaded.name, "files": rows}
 
 
@@ -89,18 +99,22 @@ def reconstruct(args: Namespace) -> dict[str, Any]:
     inputs = find_inputs(args.inputs, VIDEO_SUFFIXES | IMAGE_SUFFIXES, MEDIA)
     outputs = plan_outputs(inputs, args.output, lambda path: ".png" if is_image(path) else ".mp4")
     for path, output in zip(inputs.files, outputs, strict=True):
-        _check_name(output, still=is_image(path))
-    loaded = open_model(args)
+        check_media_name(output, still=is_image(path))
+    loaded = _open_folded(args)
     rows = []
     with _work(inputs) as progress:
         for path, output in zip(inputs.files, outputs, strict=True):
-            with _named(path, progress):
-                tokens = _encoded(loaded, _read_for(loaded, path), path, progress, 0.4)
-                media = _decoded(loaded, tokens, progress, 0.4)
-                write_media(output, media)
-                progress.advance(0.1)
-            progress.say(f"{path} -> {output}: {_described(media)}")
-            rows.append(_row(path, output, tokens))
+            with (
+                _clip(loaded, path, args, progress) as (footage, passes, counted),
+                media_writer(output, size=footage.size, rate=footage.rate) as add,
+            ):
+                written = 0
+                for frames in passes.decode(passes.encode(counted.each(in_pieces(footage.frames, passes.frames)))):
+                    add(frames[: counted.frames - written])  # behind the clip's end, the last latent frame is padding
+                    written += len(frames)
+                info = _info(loaded, footage, counted.frames, path)
+            progress.say(f"{path} -> {output}: {_described(info)}")
+            rows.append(_row(path, output, info, passes))
     return {"model": loaded.name, "files": rows}
 
 
@@ -109,18 +123,16 @@ def evaluate(args: Namespace) -> dict[str, Any]:
     inputs = find_inputs(args.inputs, VIDEO_SUFFIXES | IMAGE_SUFFIXES, MEDIA)
     if args.out is not None and Path(args.out).exists() and not Path(args.out).is_dir():
         raise InputError(f"{args.out}: is a file, and --out takes a folder")
-    loaded = open_model(args)
+    loaded = _open_folded(args)
+    share = -(-ROWS // len(inputs.files))
     scores, samples = [], []
     with _work(inputs) as progress:
         for path in inputs.files:
-            with _named(path, progress):
-                frames = _read_for(loaded, path).frames
+            with _clip(loaded, path, args, progress) as (footage, passes, counted):
                 if not scores:
-                    evaluation.warm_up(loaded.model, frames)
-                progress.advance(0.1)
-                score, worst = evaluation.score_clip(
-                    loaded.model, frames, str(path), progress=progress, samples=-(-ROWS // len(inputs.files))
-                )
+                    with open_media(path) as again:
+                        evaluation.warm_up(passes, again)
+                score, worst = evaluation.score_clip(passes, footage, str(path), samples=share, done=counted)
             scores.append(score)
             samples = sorted([*samples, *worst], key=lambda sample: sample.psnr)[:ROWS]
     print(evaluation.table(scores))
@@ -160,6 +172,12 @@ def source_of(text: str) -> Source:
     return (encoder, decoder) if comma and not Path(text).exists() else text
 
 
+def _open_folded(args: Namespace) -> Loaded:
+    """Open the model in its inference form."""
+    loaded = open_model(args)
+    return replace(loaded, model=loaded.model.fold())
+
+
 @contextmanager
 def _work(inputs: Inputs) -> Iterator[Progress]:
     with Progress(len(inputs.files)) as progress, torch.inference_mode():
@@ -178,26 +196,62 @@ def _named(path: Path, progress: Progress) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
 
 
-def _read_for(loaded: Loaded, path: Path) -> Video:
-    media = read_media(path, room=room_for_frames(loaded.model))
-    if loaded.model.config.media == "image" and media.rate is not None:
-        raise InputError(
-            f"{path}: is a video, and {loaded.name} takes pictures; use a video model such as nano-cv4x8x8"
-        )
-    return media
+@contextmanager
+def _clip(
+    loaded: Loaded, path: Path, args: Namespace, progress: Progress
+) -> Iterator[tuple[Footage, Passes, "_Counted"]]:
+    """Begin a clip: its frames, its way through the model, and who counts them."""
+    with _named(path, progress), open_media(path) as footage:
+        if loaded.model.config.media == "image" and footage.rate is not None:
+            raise InputError(
+                f"{path}: is a video, and {loaded.name} takes pictures; use a video model such as nano-cv4x8x8"
+            )
+        passes = passes_of(loaded.model, footage.size, exact=args.exact, tile=args.tile)
+        with _counting(passes, footage.announced, path, progress) as counted:
+            yield footage, passes, counted
 
 
-def _encoded(loaded: Loaded, media: Video, path: Path, progress: Progress, share: float) -> Tokens:
-    progress.advance(0.1)
-    with progress.follow(loaded.model.encoder, share):
-        values = loaded.model.encode(to_clip(media.frames, loaded.model.device))[0]
-    if values.is_floating_point() and not bool(torch.isfinite(values).all()):
-        raise InputError(f"{path}: its latents are not finite in {values.dtype}; try --dtype float32")
-    return Tokens(
-        values=values,
-        frames=media.frames.shape[0],
-        size=(media.frames.shape[1], media.frames.shape[2]),
-        rate=media.rate,
+class _Counted:
+    """Counts the frames of one clip, for the progress bar, and says once that they are more than the window covers."""
+
+    def __init__(self, passes: Passes, path: Path, progress: Progress, count: Callable[[int], None]) -> None:
+        self.frames = 0
+        self._passes, self._path, self._progress, self._count = passes, path, progress, count
+
+    def __call__(self, more: int) -> None:
+        before, self.frames = self.frames, self.frames + more
+        if not self._passes.bounds(before) and self._passes.bounds(self.frames):
+            window = self._passes.window
+            self._progress.say(
+                f"{self._path}: is longer than {self._passes.exact_frames} frames ({window} latent frames), so "
+                f"temporal attention looks back {window} latent frames at most; --exact keeps them all, in memory that "
+                "grows with the clip"
+            )
+        self._count(more)
+
+    def each(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for piece in pieces:
+            self(len(piece))
+            yield piece
+
+
+@contextmanager
+def _counting(passes: Passes, announced: int | None, path: Path, progress: Progress) -> Iterator[_Counted]:
+    with progress.counting(announced) as count:
+        yield _Counted(passes, path, progress, count)
+
+
+def _in_range(reader: TokenReader, model: CausalTokenizer) -> Iterator[Tensor]:
+    for values in reader.parts():
+        check_range(values, model)
+        yield values
+
+
+def _info(loaded: Loaded, footage: Footage, frames: int, path: Path) -> TokenInfo:
+    return TokenInfo(
+        frames=frames,
+        size=footage.size,
+        rate=footage.rate,
         geometry=loaded.model.geometry,
         fingerprint=loaded.fingerprint,
         model=loaded.name,
@@ -205,39 +259,20 @@ def _encoded(loaded: Loaded, media: Video, path: Path, progress: Progress, share
     )
 
 
-def _decoded(loaded: Loaded, tokens: Tokens, progress: Progress, share: float) -> Video:
-    with progress.follow(loaded.model.decoder, share):
-        values = tokens.values.to(loaded.model.device)[None]
-        clip = loaded.model.decode(values, frames=tokens.frames, size=tokens.size)
-    return Video(frames=to_frames(clip), rate=tokens.rate)
-
-
-def _check_name(output: Path, *, still: bool) -> None:
-    if still:
-        check_image_name(output)
-    else:
-        check_video_name(output)
-
-
-def _row(path: Path, output: Path, tokens: Tokens) -> dict[str, Any]:
+def _row(path: Path, output: Path, info: TokenInfo, passes: Passes) -> dict[str, Any]:
     return {
         "input": str(path),
         "output": str(output),
-        "frames": tokens.frames,
-        "height": tokens.size[0],
-        "width": tokens.size[1],
-        "rate": None if tokens.rate is None else str(tokens.rate),
-        "kind": tokens.kind,
-        "token_shape": list(tokens.values.shape),
+        "frames": info.frames,
+        "height": info.size[0],
+        "width": info.size[1],
+        "rate": None if info.rate is None else str(info.rate),
+        "kind": passes.model.config.kind,
+        "token_shape": list(passes.token_shape(info.frames)),
+        "window": passes.window if passes.bounds(info.frames) else None,
     }
 
 
-def _described(media: Video) -> str:
-    count, height, width, _ = media.frames.shape
-    return (
-        f"{width}x{height} picture" if media.rate is None else f"{count} frames of {width}x{height}, {media.rate} fps"
-    )
-
-
-def _shape(values: Tensor) -> str:
-    return "x".join(map(str, values.shape))
+def _described(info: TokenInfo) -> str:
+    size = f"{info.size[1]}x{info.size[0]}"
+    return f"{size} picture" if info.rate is None else f"{info.frames} frames of {size}, {info.rate} fps"

@@ -1,13 +1,15 @@
 """How well and how fast a tokenizer reconstructs clips: the figures of arXiv 2501.03575 section 4.3, without rFVD.
 
-Each clip is read, encoded, decoded and scored once, after rounding to 8 bits. Compression counts the clip's 24 bits a
-pixel against the tokens as stored: the bits of their dtype for latents, the bits that a code needs for indices.
+Each clip is read, encoded, decoded and, after rounding to 8 bits, scored piece by piece. Compression counts 24 bits a
+pixel of the clip against the tokens as stored: the bits of their dtype for latents, what a code needs for indices.
 """
 
+import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,10 +19,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from cosmos_tokenizer.jsontext import readable
-from cosmos_tokenizer.media import to_clip, to_frames
-from cosmos_tokenizer.metrics import WINDOW, finite_mean, psnr_per_frame, psnr_per_video, ssim_per_frame
+from cosmos_tokenizer.media import in_pieces
+from cosmos_tokenizer.metrics import WINDOW, finite_mean
 from cosmos_tokenizer.model import CausalTokenizer
-from cosmos_tokenizer.progress import Progress
+from cosmos_tokenizer.passes import Passes
+from cosmos_tokenizer.tally import Sample, Tally
+from cosmos_tokenizer.video import Footage
 
 DEFINITIONS = {
     "psnr_frame": "mean over frames of each frame's PSNR in dB, 8-bit range 255; identical frames are left out",
@@ -28,6 +32,7 @@ DEFINITIONS = {
     "ssim": f"mean over frames, {WINDOW}x{WINDOW} uniform window, sample covariance, range 255, mean over channels",
     "compression": "24 bits a pixel over the bits of the tokens as stored",
     "ms_per_frame": "encoding plus decoding, wall time, after one short warm-up on the first clip",
+    "window": "latent frames that temporal attention looked back on; null: all of them, exact",
     "memory_mb": "peak so far: of the GPU's allocator for the file, or of the whole process on a CPU",
 }
 """What the figures mean; written beside them."""
@@ -35,7 +40,10 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """One clip's figures. Times in milliseconds per frame, memory in MB; PSNR is infinite for identical clips."""
+    """One clip's figures. Times in milliseconds per frame, memory in MB; PSNR is infinite for identical clips.
+
+    `window` is how many latent frames temporal attention looked back on where that was fewer than the clip has.
+    """
 
     file: str
     frames: int
@@ -50,6 +58,7 @@ class Score:
     encode_ms: float
     decode_ms: float
     memory_mb: float
+    window: int | None = None
 
     @property
     def ms_per_frame(self) -> float:
@@ -57,62 +66,59 @@ class Score:
         return self.encode_ms + self.decode_ms
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Sample:
-    """One frame before and after, for looking at."""
-
-    label: str
-    psnr: float
-    before: UInt8[np.ndarray, "H W 3"]
-    after: UInt8[np.ndarray, "H W 3"]
-
-
 def score_clip(
-    model: CausalTokenizer, frames: UInt8[np.ndarray, "T H W 3"], name: str, *, progress: Progress, samples: int = 1
+    passes: Passes, footage: Footage, name: str, *, samples: int = 1, done: Callable[[int], None] | None = None
 ) -> tuple[Score, list[Sample]]:
-    """Encode, decode and score one clip; also return its worst frame in each of `samples` spans of equal length."""
-    device, name = model.device, readable(name)
-    count, height, width, _ = frames.shape
+    """Encode, decode and score one clip piece by piece; also return its worst frames, `samples` at most.
+
+    `done` hears of frames as they are scored.
+    """
+    model, device, name = passes.model, passes.model.device, readable(name)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    clip = to_clip(frames, device)
-    with torch.inference_mode():
-        with progress.follow(model.encoder, 0.4):
-            tokens, encode_ms = _timed(lambda: model.encode(clip), device)
-        with progress.follow(model.decoder, 0.4):
-            out, decode_ms = _timed(lambda: model.decode(tokens, frames=count, size=(height, width)), device)
-    memory = _peak_memory_mb(device)
-    after = to_frames(out)
-    del clip, out
-    x, y = torch.from_numpy(frames), torch.from_numpy(after)
-    psnr = psnr_per_frame(x, y)
+    # Of neighbours, which look alike, one is shown; where the length is unknown, one of every 24 frames.
+    span = -(-footage.announced // samples) if footage.announced else 24
+    tally = Tally(name, samples=samples, span=span)
+    encoding, decoding = _Stopwatch(device), _Stopwatch(device)
+    waiting: deque[UInt8[np.ndarray, "H W 3"]] = deque()
+
+    def read() -> Iterator[UInt8[np.ndarray, "T H W 3"]]:
+        for piece in in_pieces(footage.frames, passes.frames):
+            waiting.extend(piece)
+            yield piece
+
+    for after in passes.decode(passes.encode(read(), run=encoding), run=decoding):
+        before = np.stack([waiting.popleft() for _ in range(min(len(waiting), len(after)))])
+        tally.add(before, after[: len(before)])  # the rest of the last latent frame is padding
+        if done is not None:
+            done(len(before))
+    height, width = footage.size
+    token_shape = passes.token_shape(tally.frames)
+    bits = math.prod(token_shape) * _bits(model)
     score = Score(
         file=name,
-        frames=count,
+        frames=tally.frames,
         height=height,
         width=width,
-        token_shape=tuple(tokens.shape[1:]),
-        compression=frames.size * 8 / (tokens.numel() * _bits(model, tokens)),
-        psnr_frame=finite_mean(psnr.tolist()),
-        psnr_video=psnr_per_video(x, y),
-        ssim=float(ssim_per_frame(x, y).mean()),
-        identical_frames=int(psnr.isinf().sum()),
-        encode_ms=encode_ms / count,
-        decode_ms=decode_ms / count,
-        memory_mb=memory,
+        token_shape=token_shape,
+        compression=tally.frames * height * width * 24 / bits,
+        psnr_frame=tally.psnr_frame,
+        psnr_video=tally.psnr_video,
+        ssim=tally.ssim,
+        identical_frames=tally.identical_frames,
+        encode_ms=encoding.ms / tally.frames,
+        decode_ms=decoding.ms / tally.frames,
+        memory_mb=_peak_memory_mb(device),
+        window=passes.window if passes.bounds(tally.frames) else None,
     )
-    progress.advance(0.1)
-    worst = [span + int(psnr[span:end].argmin()) for span, end in _spans(count, samples)]
-    return score, [
-        Sample(label=f"{name}, frame {i}", psnr=float(psnr[i]), before=frames[i].copy(), after=after[i].copy())
-        for i in worst
-    ]
+    return score, tally.worst
 
 
-def warm_up(model: CausalTokenizer, frames: UInt8[np.ndarray, "T H W 3"]) -> None:
+def warm_up(passes: Passes, footage: Footage) -> None:
     """Run the first frames once, so that one-time costs (kernels, caches) are not timed."""
-    with torch.inference_mode():
-        model.reconstruct(to_clip(frames[: 1 + model.geometry.temporal], model.device))
+    first = itertools.islice(footage.frames, 1 + passes.frames)
+    for _ in passes.decode(passes.encode(in_pieces(first, passes.frames))):
+        pass
 
 
 def summary(scores: Sequence[Score]) -> dict[str, Any]:
@@ -158,26 +164,29 @@ def _figures(of: Mapping[str, Any]) -> list[str]:
     return [*decibels, f"{of['ssim']:.4f}", f"{of['ms_per_frame']:.1f}", f"{of['memory_mb']:.0f}"]
 
 
-def _spans(count: int, pieces: int) -> list[tuple[int, int]]:
-    pieces = min(count, pieces)
-    return [(count * i // pieces, count * (i + 1) // pieces) for i in range(pieces)]
-
-
-def _bits(model: CausalTokenizer, tokens: Tensor) -> int:
+def _bits(model: CausalTokenizer) -> int:
     if model.config.kind == "discrete":
         return math.ceil(math.log2(model.config.codebook_size))
-    return tokens.element_size() * 8
+    return model.dtype.itemsize * 8
 
 
-def _timed(run: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+class _Stopwatch:
+    """Adds up the milliseconds of the calls that it runs."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.ms = 0.0
+
+    def __call__(self, call: Callable[[], Tensor | None]) -> Tensor | None:
+        start = self._now()
+        result = call()
+        self.ms += (self._now() - start) * 1000
+        return result
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         return time.perf_counter()
-
-    start = now()
-    result = run()
-    return result, (now() - start) * 1000
 
 
 def _peak_memory_mb(device: torch.device) -> float:

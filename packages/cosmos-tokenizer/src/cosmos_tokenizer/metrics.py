@@ -26,7 +26,7 @@ def psnr_per_frame(
     `data_range` is 255 for 8-bit input and must be given for floats: 2.0 for videos in [-1, 1].
     """
     peak = _data_range(reference, other, data_range)
-    return 10 * torch.log10(peak**2 / _squared_errors(reference, other))
+    return 10 * torch.log10(peak**2 / squared_error_per_frame(reference, other))
 
 
 def psnr_per_video(
@@ -34,7 +34,7 @@ def psnr_per_video(
 ) -> float:
     """Return the PSNR of the mean squared error over all frames in dB, infinite where they are identical."""
     peak = _data_range(reference, other, data_range)
-    return float(10 * torch.log10(peak**2 / _squared_errors(reference, other).mean()))
+    return float(10 * torch.log10(peak**2 / squared_error_per_frame(reference, other).mean()))
 
 
 def ssim_per_frame(
@@ -46,6 +46,13 @@ def ssim_per_frame(
         size = "x".join(map(str, reference.shape[1:3]))
         raise ValueError(f"SSIM needs frames of at least {WINDOW}x{WINDOW}, not {size}; leave it out for these")
     return torch.stack([_ssim(a, b, peak) for a, b in _frame_pairs(reference, other)])
+
+
+def squared_error_per_frame(
+    reference: Num[Tensor, "T H W C"], other: Num[Tensor, "_T _H _W _C"]
+) -> Float64[Tensor, " T"]:
+    """Return the mean squared error of every frame, of which the others are made."""
+    return torch.stack([(a - b).square().mean() for a, b in _frame_pairs(reference, other)])
 
 
 def finite_mean(values: Iterable[float]) -> float:
@@ -63,10 +70,6 @@ def _ssim(x_HWC: Tensor, y_HWC: Tensor, peak: float) -> Tensor:
     variances, covariance = sample * (squares - means), sample * (product - mean_x * mean_y)
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((means + c1) * (variances + c2))).mean()
-
-
-def _squared_errors(reference: Tensor, other: Tensor) -> Float64[Tensor, " T"]:
-    return torch.stack([(a - b).square().mean() for a, b in _frame_pairs(reference, other)])
 
 
 def _frame_pairs(reference: Tensor, other: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

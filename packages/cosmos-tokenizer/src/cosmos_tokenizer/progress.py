@@ -33,7 +33,7 @@ class Progress:
         self, total: int, *, stream: TextIO | TextIOBase | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._stream = stream or sys.stdout
-        self._total, self._done, self._label = total, 0.0, ""
+        self._total, self._done, self._label, self._note = total, 0.0, "", ""
         self._clock = clock
         self._start = self._last = clock()
         self._bar = None
@@ -43,15 +43,16 @@ class Progress:
 
     def start(self, label: str) -> None:
         """Name the unit of work that begins."""
-        self._label = label = readable(label)
+        self._label = readable(label)
         if self._bar is not None:
-            self._bar.set_description_str(label)
+            self._bar.set_description_str(self._named())
 
     def advance(self, amount: float) -> None:
         """Count `amount` more units as done, and show it when due."""
         amount = min(amount, self._total - self._done)
         self._done += amount
         if self._bar is not None:
+            self._bar.set_description_str(self._named(), refresh=False)
             self._bar.update(amount)
             return
         now = self._clock()
@@ -59,13 +60,35 @@ class Progress:
             self._last = now
             share = self._done / self._total
             left = f", about {(now - self._start) * (1 / share - 1):.0f} s left" if share >= _TELLING else ""
-            print(f"{self._label}: {100 * share:.0f}% of all{left}", file=self._stream, flush=True)
+            print(f"{self._named()}: {100 * share:.0f}% of all{left}", file=self._stream, flush=True)
 
     def say(self, line: str) -> None:
         """Print a line of its own, above the bar where there is one."""
         if self._bar is not None:
             self._bar.clear()
         print(readable(line), file=self._stream, flush=True)
+
+    @contextmanager
+    def counting(self, frames: int | None) -> Iterator[Callable[[int], None]]:
+        """Give a function that counts frames of one unit of work, of which there are about `frames`; None: unknown.
+
+        The unit is done when the block ends, however many frames there were.
+        """
+        counted, told = 0, 0.0
+
+        def count(more: int) -> None:
+            nonlocal counted, told
+            counted += more
+            share = min(counted / frames, 1.0) if frames else 0.0
+            self._note = "" if frames else f"{counted} frames"
+            self.advance(share - told)
+            told = share
+
+        try:
+            yield count
+        finally:
+            self._note = ""
+        self.advance(1.0 - told)
 
     @contextmanager
     def follow(self, module: "nn.Module | None", share: float) -> Iterator[None]:
@@ -87,6 +110,9 @@ class Progress:
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _named(self) -> str:
+        return f"{self._label}, {self._note}" if self._note else self._label
 
     def __enter__(self) -> "Progress":
         return self

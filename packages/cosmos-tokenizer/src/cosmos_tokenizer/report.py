@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from cosmos_tokenizer.atomic import write_whole
-from cosmos_tokenizer.evaluate import Sample
+from cosmos_tokenizer.tally import Sample
 
 AMPLIFIED = 8
 """Factor on the absolute difference; 255 / 8 = 32 grey levels and more show as full brightness."""

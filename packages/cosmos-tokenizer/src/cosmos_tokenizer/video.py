@@ -6,8 +6,9 @@ as players do. Writing: BT.709, limited range, and the stream says so in its tag
 HDR footage is read without tone mapping. Alpha is dropped.
 """
 
-import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +22,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 
-from cosmos_tokenizer.atomic import write_whole
+from cosmos_tokenizer.atomic import whole_file
 from cosmos_tokenizer.errors import InputError
 from cosmos_tokenizer.truncation import missing_bytes
 
@@ -48,16 +49,27 @@ class Video:
     rate: Fraction | None
 
 
-def read_video(path: Path | str, *, room: int | None = None) -> Video:
-    """Read every frame of the first video stream, turned upright by its rotation tag.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Footage:
+    """An open clip, to be read once: its frames in display order and upright, each of `size` (height, width).
 
-    Args:
-        path: file in any format that FFmpeg reads.
-        room: bytes that the frames may take; None for no bound.
+    `announced` is how many frames the file says or implies that it has, which may be wrong, or None. A still picture
+    is one frame without a rate.
+    """
+
+    frames: Iterator[UInt8[np.ndarray, "H W 3"]]
+    size: tuple[int, int]
+    rate: Fraction | None
+    announced: int | None
+
+
+@contextmanager
+def open_video(path: Path | str) -> Iterator[Footage]:
+    """Open the first video stream of a file, in any format that FFmpeg reads, turned upright by its rotation tag.
 
     Raises:
-        InputError: the file is missing, a folder, no video, audio only, damaged, cut short, has no frames, or has more
-            of them than there is room for.
+        InputError: the file is missing, a folder, no video, audio only, damaged, cut short, or has no frames; damage
+            behind the first frame, or a change of size, is told when the frames are read.
     """
     path = Path(path)
     if not path.exists():
@@ -66,17 +78,7 @@ def read_video(path: Path | str, *, room: int | None = None) -> Video:
         raise InputError(f"{path}: is a folder; name a video file in it")
     lacking = missing_bytes(path) if path.is_file() else 0
     try:
-        with av.open(str(path)) as container:
-            if container.format.name == "tty":  # FFmpeg renders any plain text as a film of a terminal
-                raise InputError(f"{path}: is not a video; give a file that FFmpeg can read, such as an .mp4")
-            streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-            if lacking:
-                raise InputError(f"{path}: is truncated, {lacking} bytes are missing at its end; copy it again")
-            if not streams:
-                what = "has sound but no video stream" if container.streams.audio else "has no video stream"
-                raise InputError(f"{path}: {what}; give a file with pictures in it")
-            frames = _that_fit(_upright_frames(container, streams[0], path), room, path)
-            rate = streams[0].average_rate or streams[0].guessed_rate or Fraction(25)
+        container = av.open(str(path))
     except FFmpegError as error:
         if lacking:
             raise InputError(f"{path}: is truncated, {lacking} bytes are missing at its end; copy it again") from error
@@ -86,48 +88,86 @@ def read_video(path: Path | str, *, room: int | None = None) -> Video:
             raise InputError(f"{path}: may not be read; check its permissions") from error
         reason = (error.strerror or "unknown error").lower()
         raise InputError(f"{path}: is not a video, or is damaged ({reason}); try another copy") from error
-    if not frames:
-        raise InputError(f"{path}: holds zero frames; give a video with at least one")
-    return Video(frames=_stacked(frames, path), rate=Fraction(rate))
+    with container:
+        if container.format.name == "tty":  # FFmpeg renders any plain text as a film of a terminal
+            raise InputError(f"{path}: is not a video; give a file that FFmpeg can read, such as an .mp4")
+        if lacking:
+            raise InputError(f"{path}: is truncated, {lacking} bytes are missing at its end; copy it again")
+        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams:
+            what = "has sound but no video stream" if container.streams.audio else "has no video stream"
+            raise InputError(f"{path}: {what}; give a file with pictures in it")
+        frames = _upright_frames(container, streams[0], path)
+        first = next(frames, None)
+        if first is None:
+            raise InputError(f"{path}: holds zero frames; give a video with at least one")
+        rate = Fraction(streams[0].average_rate or streams[0].guessed_rate or 25)
+        size = first.shape[0], first.shape[1]
+        announced = streams[0].frames or round((container.duration or 0) / av.time_base * rate) or None
+        all_frames = _of_one_size(itertools.chain([first], frames), size, path)
+        yield Footage(frames=all_frames, size=size, rate=rate, announced=announced)
 
 
-def write_video(path: Path | str, video: Video) -> None:
-    """Write H.264 in MP4 (crf 17), whole or not at all, at exactly the frames' size and rate.
+def read_video(path: Path | str) -> Video:
+    """Read every frame; see `open_video` for how and for errors."""
+    with open_video(path) as footage:
+        assert footage.rate is not None
+        return Video(frames=_stacked(list(footage.frames)), rate=footage.rate)
+
+
+@contextmanager
+def video_writer(
+    path: Path | str, *, size: tuple[int, int], rate: Fraction
+) -> Iterator[Callable[[UInt8[np.ndarray, "T H W 3"]], None]]:
+    """Open an MP4 file for H.264 (crf 17), to which the function that is given adds frames; whole or not at all.
 
     4:2:0 where height and width are even, 4:4:4 where either is odd (4:2:0 cannot hold an odd size exactly; few
     browsers play 4:4:4).
 
     Raises:
-        InputError: a name that does not end in `.mp4`, no frames, or no rate.
-        OSError: the file cannot be written; nothing is left of it then.
+        InputError: a name that does not end in `.mp4`, or no frames.
+        OSError: the file cannot be written; nothing is left of it then, nor where the block fails.
     """
-    path = Path(path)
     check_video_name(path)
-    count, height, width, _ = video.frames.shape
-    if not count or video.rate is None:
-        raise InputError(f"{path}: a video needs a frame rate and at least one frame; write a still picture as .png")
-    pixels = "yuv444p" if height % 2 or width % 2 else "yuv420p"
-    rate = video.rate.limit_denominator(1_000_000)
-    memory = io.BytesIO()
-    with av.open(memory, "w", format="mp4") as container:
+    pixels = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
+    rate = rate.limit_denominator(1_000_000)
+    with whole_file(path) as beside, av.open(str(beside), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
-        stream.width, stream.height, stream.pix_fmt = width, height, pixels
+        stream.height, stream.width, stream.pix_fmt = *size, pixels
         stream.codec_context.colorspace = stream.codec_context.color_primaries = _BT709
         stream.codec_context.color_trc, stream.codec_context.color_range = _BT709, ColorRange.MPEG
         convert = VideoReformatter()
-        for index, rgb in enumerate(video.frames):
-            frame = convert.reformat(
-                av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"),
-                format=pixels,
-                interpolation=_QUALITY,
-                src_color_range=ColorRange.JPEG,
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-            )
-            frame.pts, frame.time_base = index, 1 / rate
-            container.mux(stream.encode(frame))
+        count = itertools.count()
+
+        def add(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
+            for rgb in frames:
+                frame = convert.reformat(
+                    av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"),
+                    format=pixels,
+                    interpolation=_QUALITY,
+                    src_color_range=ColorRange.JPEG,
+                    dst_colorspace=Colorspace.ITU709,
+                    dst_color_range=ColorRange.MPEG,
+                )
+                frame.pts, frame.time_base = next(count), 1 / rate
+                container.mux(stream.encode(frame))
+
+        yield add
+        if not next(count):
+            raise InputError(f"{path}: a video needs at least one frame; write a still picture as .png")
         container.mux(stream.encode())
-    write_whole(path, memory.getbuffer())
+
+
+def write_video(path: Path | str, video: Video) -> None:
+    """Write a clip at exactly its frames' size and rate; see `video_writer` for how and for errors.
+
+    Raises:
+        InputError: also where the clip has no rate.
+    """
+    if video.rate is None:
+        raise InputError(f"{path}: a video needs a frame rate; write a still picture as .png")
+    with video_writer(path, size=(video.frames.shape[1], video.frames.shape[2]), rate=video.rate) as add:
+        add(video.frames)
 
 
 def check_video_name(path: Path | str) -> None:
@@ -153,16 +193,11 @@ def _upright_frames(container: InputContainer, stream: VideoStream, path: Path) 
         raise InputError(line) from error
 
 
-def _that_fit(frames: Iterator[np.ndarray], room: int | None, path: Path) -> list[np.ndarray]:
-    kept: list[np.ndarray] = []
-    for frame in frames:
-        kept.append(frame)
-        if room is not None and len(kept) * frame.nbytes > room:
-            raise InputError(
-                f"{path}: is too long for the free memory, which ends near frame {len(kept)} of "
-                f"{frame.shape[1]}x{frame.shape[0]}; cut it into shorter clips or scale it down"
-            )
-    return kept
+def _of_one_size(frames: Iterator[np.ndarray], size: tuple[int, int], path: Path) -> Iterator[np.ndarray]:
+    for index, frame in enumerate(frames):
+        if frame.shape[:2] != size:
+            raise InputError(f"{path}: changes its frame size at frame {index}; cut it there into two files")
+        yield frame
 
 
 def _rgb(frame: av.VideoFrame, convert: VideoReformatter) -> UInt8[np.ndarray, "H W 3"]:
@@ -183,13 +218,10 @@ def _rgb(frame: av.VideoFrame, convert: VideoReformatter) -> UInt8[np.ndarray, "
     ).to_ndarray()
 
 
-def _stacked(frames: list[np.ndarray], path: Path) -> UInt8[np.ndarray, "T H W 3"]:
+def _stacked(frames: list[np.ndarray]) -> UInt8[np.ndarray, "T H W 3"]:
     """Stack, letting each frame go once it is copied: a long clip is held once, not twice."""
-    shape = frames[0].shape
-    out = np.empty((len(frames), *shape), np.uint8)
+    out = np.empty((len(frames), *frames[0].shape), np.uint8)
     for index in range(len(frames)):
-        if frames[index].shape != shape:
-            raise InputError(f"{path}: changes its frame size at frame {index}; cut it there into two files")
         out[index] = frames[index]
         frames[index] = out[index, :0]
     return out
