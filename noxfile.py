@@ -233,7 +233,7 @@ def gpu(session: nox.Session) -> None:
 @nox.session(tags=["checks"])
 @nox.parametrize("package", PACKAGES, ids=PACKAGES)
 def lowest(session: nox.Session, package: str) -> None:
-    """The package's own tests on the lowest versions that it declares, torch excepted."""
+    """The package's own tests on the lowest versions that it declares, torch excepted, but for those of minutes."""
     direct = [
         requirement
         for requirement in requirements(package) + requirements(package, "test")
@@ -241,7 +241,7 @@ def lowest(session: nox.Session, package: str) -> None:
     ]
     pins = [pinned("torch") if r.name == "torch" else lowest_pin(r) for r in direct]
     session.install(*editable(closure(package), [package]), *sorted(set(pins)))
-    session.run("python", "-m", "pytest", f"packages/{package}/tests", *session.posargs)
+    session.run("python", "-m", "pytest", "-m", "not slow", f"packages/{package}/tests", *session.posargs)
 
 
 @nox.session(tags=["checks"])

@@ -23,6 +23,7 @@ TINY = replace(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["trained", "folded"])
 def test_streams_are_compiled_whole_and_once(form: str) -> None:
     found = subprocess.run([sys.executable, "-W", "error", __file__, form], capture_output=True, text=True, timeout=600)

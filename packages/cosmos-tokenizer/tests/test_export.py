@@ -22,6 +22,7 @@ IMAGE = replace(TINY, media="image", temporal_compression=1, channel_multipliers
 IMAGE_DISCRETE = replace(IMAGE, kind="discrete", latent_channels=3, levels=(8, 6, 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "part", "name"),
     [
@@ -44,6 +45,7 @@ def test_a_graph_of_any_size_computes_what_the_model_does_at_other_sizes(
         assert difference(model, paths, part, frames or 1, size) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "part", "suffix"), [(TINY, "decoder", "onnx"), (DISCRETE, "encoder", "pt2")])
 def test_steps_go_on_without_end_and_at_other_sizes(
     config: TokenizerConfig, part: str, suffix: str, random_tokenizer: Make, tmp_path: Path
