@@ -7,12 +7,12 @@ kernel is a 2-D convolution or a matrix product; layers that mix frames take a :
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cosmos_tokenizer import products
 from cosmos_tokenizer.cache import FrameCache, Remembers
 from cosmos_tokenizer.config import Media
+from cosmos_tokenizer.frame_norm import norm_silu
 
 
 class SpatialConv(nn.Conv2d):
@@ -93,12 +93,14 @@ class FrameNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """``B T C H W`` to the same shape."""
-        return super().forward(input.flatten(0, 1)).unflatten(0, input.shape[:2])
+        return self._normed(input.flatten(0, 1), silu=False).unflatten(0, input.shape[:2])
 
     def silu(self, x_NCHW: Tensor) -> Tensor:
-        """SiLU of the normed frames, in the norm's own result unless autograd needs that."""
-        h = super().forward(x_NCHW)
-        return F.silu(h, inplace=not h.requires_grad)
+        """SiLU of the normed frames."""
+        return self._normed(x_NCHW, silu=True)
+
+    def _normed(self, x_NCHW: Tensor, *, silu: bool) -> Tensor:
+        return norm_silu(x_NCHW, self.weight, self.bias, groups=self.num_groups, eps=self.eps, silu=silu)
 
 
 class ResBlock(nn.Module):

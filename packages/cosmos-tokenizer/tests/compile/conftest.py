@@ -68,7 +68,8 @@ def ahead_of_time(tmp_path: Path) -> Callable[..., Compiled]:
                 signature[name] = "constexpr"
                 continue
             pointer = name.endswith("_ptr")
-            signature[name] = f"*{(dtypes or {}).get(name, dtype)}" if pointer else "fp32" if name == "scale" else "i32"
+            number = "fp32" if name in ("scale", "eps") else "i32"
+            signature[name] = f"*{(dtypes or {}).get(name, dtype)}" if pointer else number
             if pointer or "_stride_" in name:
                 divisible[(place,)] = [["tt.divisibility", 16]]
         source = ASTSource(fn=kernel, signature=signature, constexprs=dict(constants), attrs=divisible)
