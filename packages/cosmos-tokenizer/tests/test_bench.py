@@ -1,11 +1,12 @@
 """Measuring: turns, what counts, memory that a run really held, and the table."""
 
+import json
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from cosmos_tokenizer import PRESETS, CausalTokenizer
+from cosmos_tokenizer import PRESETS, CausalTokenizer, cli
 from cosmos_tokenizer.bench import bench, clip_of, forms, measure, table
 
 CPU = torch.device("cpu")
@@ -50,3 +51,22 @@ def test_the_table_has_a_line_for_each_form_and_half(random_tokenizer: Callable[
         (form, half) for half in ("encode", "decode") for form in ("trained", "folded", "folded, stream")
     ]
     assert len(table(rows).splitlines()) == 7
+
+
+def test_the_command_prints_the_table_and_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "nano-dv4x8x8", "--frames", "5", "--size", "32x16", "--repeat", "1", "--json"]
+    assert cli.main(command) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    found = json.loads(last)
+    assert (found["frames"], found["height"], found["width"]) == (5, 32, 16)
+    assert len(found["rows"]) == 6
+    assert all(row["ms_per_frame"] > 0 for row in found["rows"])
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--frames=0", "--frames is 0"), ("--repeat=0", "--repeat is 0"), ("--size=12", "--size is '12'")],
+)
+def test_a_senseless_number_is_one_line(option: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "nano-dv4x8x8", option]) == 2
+    assert capsys.readouterr().err.startswith(f"cosmos-tokenizer: {said}")

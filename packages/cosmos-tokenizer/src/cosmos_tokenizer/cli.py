@@ -1,4 +1,4 @@
-"""The command line: `cosmos-tokenizer encode | decode | reconstruct | evaluate | convert | export | info`.
+"""The command line: `cosmos-tokenizer encode | decode | reconstruct | evaluate | convert | export | bench | info`.
 
 Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
@@ -82,6 +82,11 @@ def build_parser() -> Parser:
         "time, with what it remembers of 16 latent frames going in and out",
     )
 
+    bench = _command(commands, "bench", "time and memory here, trained, folded and streamed", source="checkpoint")
+    bench.add_argument("--frames", type=int, default=17, metavar="N", help="of the random clip (default 17)")
+    bench.add_argument("--size", default="256x256", metavar="HxW", help="of the random clip (default 256x256)")
+    bench.add_argument("--repeat", type=int, default=3, metavar="N", help="runs that count; the best is printed")
+
     _command(commands, "info", "what a checkpoint or a token file holds", source="checkpoint or token file")
     return parser
 
@@ -105,7 +110,12 @@ def _command(
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    modules = {"convert": "checkpoint_commands", "info": "checkpoint_commands", "export": "export_commands"}
+    modules = {
+        "convert": "checkpoint_commands",
+        "info": "checkpoint_commands",
+        "export": "export_commands",
+        "bench": "bench_commands",
+    }
     module = modules.get(args.command, "codec_commands")
     try:
         return getattr(importlib.import_module(f"cosmos_tokenizer.{module}"), args.command)(args)

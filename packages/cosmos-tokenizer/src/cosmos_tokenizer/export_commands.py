@@ -5,18 +5,18 @@ from argparse import Namespace
 from typing import Any, cast
 
 from cosmos_tokenizer.codec_commands import open_model
-from cosmos_tokenizer.errors import InputError
 from cosmos_tokenizer.exported import difference
 from cosmos_tokenizer.exporting import export as export_model
 from cosmos_tokenizer.exporting import need
 from cosmos_tokenizer.graphs import Part
+from cosmos_tokenizer.inputs import parse_size
 
 
 def export(args: Namespace) -> dict[str, Any]:
     """Write the files, run them on a random clip beside the model, and say how far they are from it."""
     if args.output.endswith(".onnx"):
         need("onnx", "onnxscript", "onnxruntime")
-    size = _size(args.size)
+    size = parse_size(args.size)
     part = cast(Part, args.part)
     model = open_model(args).model
     begun = time.perf_counter()
@@ -50,10 +50,3 @@ def export(args: Namespace) -> dict[str, Any]:
         "difference": apart,
         "difference_is": measure,
     }
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise InputError(f"--size is {text!r}: give height and width in pixels, as in 256x320")
-    return int(height), int(width)

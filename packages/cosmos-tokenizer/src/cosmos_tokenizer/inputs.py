@@ -66,3 +66,15 @@ def plan_outputs(inputs: Inputs, output: str, suffix: Callable[[Path], str]) -> 
             raise InputError(f"{made}: is an input; write the output elsewhere")
         taken[made] = path
     return outputs
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of `--size`.
+
+    Raises:
+        InputError: it is not two whole numbers with an x between them.
+    """
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise InputError(f"--size is {text!r}: give height and width in pixels, as in 256x320")
+    return int(height), int(width)
