@@ -225,6 +225,15 @@ def test_a_video_written_in_pieces_is_the_one_written_whole(
     assert np.array_equal(one_by_one, read_video(tmp_path / "whole.mp4").frames)
 
 
+def test_frames_of_another_size_are_refused_not_cropped(gradients: Gradients, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="24x40 for a video of 23x38"),
+        video_writer(tmp_path / "a.mp4", size=(23, 38), rate=Fraction(24)) as add,
+    ):
+        add(gradients(1, 24, 40))
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.avi", "clip.webm"])
 def test_other_containers_announce_their_length_too(name: str, gradients: Gradients, film: Film) -> None:
     codec = "libvpx-vp9" if name == "clip.webm" else "libx264"
