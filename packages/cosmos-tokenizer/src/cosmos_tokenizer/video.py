@@ -141,7 +141,9 @@ def video_writer(
 
         def add(frames: UInt8[np.ndarray, "T H W 3"]) -> None:
             if frames.shape[1:3] != size:  # FFmpeg would cut them off without a word
-                raise ValueError(f"got frames of {frames.shape[1]}x{frames.shape[2]} for a video of {size[0]}x{size[1]}")
+                raise ValueError(
+                    f"got frames of {frames.shape[1]}x{frames.shape[2]} for a video of {size[0]}x{size[1]}"
+                )
             for rgb in frames:
                 frame = convert.reformat(
                     av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"),
