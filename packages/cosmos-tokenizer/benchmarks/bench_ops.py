@@ -1,7 +1,8 @@
-"""Bandwidth of the Haar and FSQ kernels beside a copy's on the same GPU: `python benchmarks/bench_ops.py`.
+"""Bandwidth of the Haar, FSQ and norm kernels beside a copy's on the same GPU: `python benchmarks/bench_ops.py`.
 
-Bytes are those that an operation cannot do without: its inputs and its outputs, once. The goal for Haar is 85 % of the
-copy, measured here on as many bytes.
+Bytes are those that an operation cannot do without: its inputs and its outputs, once, but a norm's frames are read
+twice, for they must all be known before one is normed. The goal for Haar is 85 % of the copy, measured here on as many
+bytes.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from cosmos_tokenizer import fsq, haar
 from cosmos_tokenizer.backend import Backend
+from cosmos_tokenizer.frame_norm import norm_silu
 from cosmos_tokenizer.presets import FSQ_LEVELS
 
 REPEATS = 30
@@ -80,12 +82,24 @@ def fsq_cases(z: Tensor, backend: Backend) -> dict[str, tuple[Callable[[], objec
     }
 
 
+def norm_cases(h: Tensor, backend: Backend) -> dict[str, tuple[Callable[[], object], int]]:
+    """What to time, and the bytes that it needs."""
+    weight, bias = torch.randn(2, h.shape[1], device="cuda", dtype=h.dtype)
+    options = {"groups": 1, "eps": 1e-6, "backend": backend}
+    return {
+        name: (lambda silu=silu: norm_silu(h, weight, bias, silu=silu, **options), size(h, h, h))
+        for name, silu in (("alone", False), ("and silu", True))
+    }
+
+
 def rows(frames: int, height: int, width: int) -> list[dict[str, object]]:
-    """One row for each operation, dtype and backend, on a clip and on latents enough to outweigh the launch."""
+    """One row for each operation, dtype and backend, on a clip, on latents enough to outweigh the launch, and on
+    activations of the network's first level."""
     found = []
     for name, dtype in DTYPES.items():
         x = torch.randn(1, 3, frames, height, width, device="cuda", dtype=dtype)
         z = torch.randn(1, 6, 64, height, width, device="cuda", dtype=dtype)
+        h = torch.randn(-(-frames // 4), height // 4, width // 4, 256, device="cuda", dtype=dtype).movedim(-1, 1)
         for backend in ("triton", "reference"):
             cases = {
                 f"haar {patch_size} {case}": (x, value)
@@ -93,6 +107,7 @@ def rows(frames: int, height: int, width: int) -> list[dict[str, object]]:
                 for case, value in haar_cases(x, patch_size, backend).items()
             }
             cases |= {f"fsq {case}": (z, value) for case, value in fsq_cases(z, backend).items()}
+            cases |= {f"norm {case}": (h, value) for case, value in norm_cases(h, backend).items()}
             for operation, (given, (run, total)) in cases.items():
                 rate = total / seconds(run)
                 found.append(

@@ -1,10 +1,12 @@
-"""On a GPU: the Haar and FSQ kernels against plain torch on the same device, forward, backward and compiled."""
+"""On a GPU: the Haar, FSQ and norm kernels against plain torch on the same device, forward, backward and compiled."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from cosmos_tokenizer import fsq, fsq_reference, haar
+from cosmos_tokenizer.frame_norm import norm_silu
+from cosmos_tokenizer.layers import FrameNorm
 from cosmos_tokenizer.presets import FSQ_LEVELS
 
 pytestmark = [
@@ -61,6 +63,68 @@ def test_fsq_is_the_reference_forward_and_backward(dtype: torch.dtype) -> None:
     torch.testing.assert_close(got, wanted, rtol=tolerance, atol=4e-6)
 
 
+def norm(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> Tensor:
+    return norm_silu(x, weight, bias, groups=1, eps=1e-6, silu=silu)
+
+
+def norm_in_float64(x: Tensor, weight: Tensor, bias: Tensor, silu: bool) -> Tensor:
+    x, weight, bias = (t.double() for t in (x, weight[:, None, None], bias[:, None, None]))
+    variance, mean = torch.var_mean(x, dim=(1, 2, 3), correction=0, keepdim=True)
+    y = (x - mean) / (variance + 1e-6).sqrt() * weight + bias
+    return torch.nn.functional.silu(y) if silu else y
+
+
+# Part of a tile; several chunks; two tiles a chunk; widths that are no power of two, one of them without vectors.
+@pytest.mark.parametrize(
+    "shape", [(5, 512, 3, 5), (2, 256, 45, 79), (1, 96, 180, 320), (3, 48, 31, 17), (2, 27, 65, 63)]
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("silu", [False, True])
+def test_norm_is_the_reference_and_each_frame_its_own(shape: tuple[int, ...], dtype: torch.dtype, silu: bool) -> None:
+    x = (3 * clip(*shape, dtype=dtype) + 1).contiguous(memory_format=torch.channels_last)
+    parameters = clip(2, shape[1], dtype=dtype).unbind()
+    y = norm(x, *parameters, silu)
+    assert y.dtype == dtype
+    assert y.stride() == x.stride()
+    tolerance = {torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}[dtype]
+    torch.testing.assert_close(y.double(), norm_in_float64(x, *parameters, silu), rtol=tolerance, atol=1e-5)
+    reference = norm_silu(x, *parameters, groups=1, eps=1e-6, silu=silu, backend="reference")
+    # That rounds to its dtype before SiLU too.
+    torch.testing.assert_close(y, reference, rtol=4 * tolerance, atol=4 * tolerance)
+    for n in range(shape[0]):
+        assert torch.equal(norm(x[n : n + 1], *parameters, silu), y[n : n + 1])
+
+
+def test_constant_channels_and_a_large_mean_cost_the_norm_nothing() -> None:
+    x = clip(2, 256, 45, 80, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
+    parameters = clip(2, 256, dtype=torch.float32).unbind()
+    # The last bit of a mean of 1000 is 2**-14, times 10 for the deviation of 0.1, times 4 for the largest weight.
+    far = 1000 + x / 10
+    x[:, 7], x[:, 200] = 100.0, -100.0
+    for given, tolerance in ((x, 2e-6), (far, 40 * 2**-14)):
+        y, expected = norm(given, *parameters, False), norm_in_float64(given, *parameters, False)
+        torch.testing.assert_close(y.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_norm_layer_copies_nothing_and_torch_compiles_it() -> None:
+    layer = FrameNorm(1, 96).cuda()
+    x = clip(1, 3, 9, 11, 96, dtype=torch.float32).movedim(-1, 2)
+
+    def both(x: Tensor) -> Tensor:
+        return layer.silu(layer(x).flatten(0, 1))
+
+    with torch.no_grad():
+        operators = {event.name for event in record(lambda: both(x))}
+        assert "cosmos_tokenizer::frame_norm" in operators
+        assert not {"aten::native_group_norm", "aten::silu_", "aten::copy_", "aten::clone"} & operators
+        assert both(x).is_contiguous(memory_format=torch.channels_last)
+        compiled = torch.compile(both, fullgraph=True)
+        torch.testing.assert_close(compiled(x), both(x), rtol=0, atol=0)
+    asked = x.clone().requires_grad_()
+    both(asked).sum().backward()
+    assert asked.grad.isfinite().all()
+
+
 def test_auto_is_the_kernel_and_torch_compiles_it() -> None:
     def there_and_back(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         y = haar.patch(x, patch_size=4, media="video")
@@ -93,3 +157,16 @@ def test_offsets_beyond_two_billion_elements() -> None:
     assert not y[:, :, :-1].any()
     back = haar.unpatch(y, patch_size=4, media="video", start=False)
     torch.testing.assert_close(back[:, :, -4:], x[:, :, -4:], rtol=0, atol=0.1)
+
+
+def test_frames_beyond_two_billion_elements_are_normed() -> None:
+    if torch.cuda.mem_get_info()[0] < 24 * 2**30:
+        pytest.skip("needs 24 GiB of free GPU memory")
+    side, channels = 1024, 96
+    count = 2**31 // (channels * side * side) + 2
+    x = torch.zeros(count, side, side, channels, device="cuda", dtype=torch.bfloat16).movedim(-1, 1)
+    x[-1] = torch.randn(channels, side, side, device="cuda", dtype=torch.bfloat16)
+    parameters = clip(2, channels, dtype=torch.bfloat16).unbind()
+    y = norm(x, *parameters, False)
+    assert torch.equal(y[-1:], norm(x[-1:].clone(memory_format=torch.channels_last), *parameters, False))
+    assert torch.equal(y[:-1], parameters[1][:, None, None].expand_as(y[:-1]))

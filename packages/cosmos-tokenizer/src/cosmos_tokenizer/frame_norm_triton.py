@@ -77,7 +77,7 @@ def frame_moments_kernel(
         missed = tl.div_rn(tl.sum(apart), here)
         total = count + here
         step = about + missed - mean
-        deviation += tl.sum(apart * apart) - missed * missed * here + step * step * (count * (here / total))
+        deviation += tl.sum(apart * apart) + step * step * (count * (here / total))
         mean += step * (here / total)
         count = total
     moments = moments_ptr + frame.to(tl.int64) * 3 * chunks + program % chunks
