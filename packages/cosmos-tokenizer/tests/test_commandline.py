@@ -2,14 +2,19 @@
 
 import errno
 import json
+import os
+import signal
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cosmos_tokenizer import InputError
+from cosmos_tokenizer.atomic import whole_file
 from cosmos_tokenizer.commandline import Parser, run_command
 
 Call = Callable[..., tuple[int, str, str]]
@@ -85,3 +90,18 @@ def test_a_fault_of_ours_is_code_1_with_its_traceback(call: Call) -> None:
     assert (code, out) == (1, "")
     assert err.startswith("Traceback")
     assert err.endswith("KeyError: 'bug'\n")
+
+
+def test_sigterm_unwinds_like_an_interrupt_and_is_as_before_afterwards(call: Call, tmp_path: Path) -> None:
+    def work(args: Namespace) -> dict[str, Any]:
+        with whole_file(tmp_path / "out") as file:
+            file.write(b"half")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        return {}
+
+    before = signal.getsignal(signal.SIGTERM)
+    code, _, errors = call(work, "go")
+    assert (code, errors) == (1, "toy: interrupted; nothing half-written is left\n")
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not list(tmp_path.iterdir())

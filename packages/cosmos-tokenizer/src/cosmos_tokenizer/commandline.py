@@ -6,9 +6,11 @@ and progress go to standard output; with `--json` its last line is one JSON obje
 
 import argparse
 import contextlib
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from cosmos_tokenizer.errors import InputError
@@ -44,7 +46,7 @@ def run_command(
     errors = sys.stderr
     try:
         args = parser.parse_args(argv)
-        with contextlib.redirect_stderr(sys.stdout):
+        with contextlib.redirect_stderr(sys.stdout), _terminated_like_interrupted():
             result = run(args)
             if args.json:
                 print(to_json({"command": args.command, **result}))
@@ -67,3 +69,16 @@ def run_command(
         return 1
     print(" ".join(f"{parser.prog}: {line}".split()), file=errors)
     return 2
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does: partial files are removed on the way out."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
