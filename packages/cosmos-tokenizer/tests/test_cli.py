@@ -47,7 +47,10 @@ def test_the_flags_are_these() -> None:
         for name, command in commands.choices.items()
     }
     assert flags == {
-        "encode": (["inputs", "output"], sorted([*common, *moving])),
+        "encode": (
+            ["inputs", "output"],
+            sorted([*common, *moving, "--latents", "--per-shard", "--shards", "--workers"]),
+        ),
         "decode": (["inputs", "output"], sorted([*common, *moving])),
         "reconstruct": (["inputs", "output"], sorted([*common, *moving])),
         "evaluate": (["inputs"], sorted([*common, *moving, "--out"])),

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cosmos_tokenizer.presets import PRESETS as PRESETS
     from cosmos_tokenizer.protocols import ContinuousCodec as ContinuousCodec
     from cosmos_tokenizer.protocols import DiscreteCodec as DiscreteCodec
+    from cosmos_tokenizer.shard_reader import read_shards as read_shards
+    from cosmos_tokenizer.shards import write_shards as write_shards
     from cosmos_tokenizer.statistics import LatentStatistics as LatentStatistics
     from cosmos_tokenizer.streaming import StreamDecoder as StreamDecoder
     from cosmos_tokenizer.streaming import StreamEncoder as StreamEncoder
@@ -46,7 +48,9 @@ __all__ = [
     "convert",
     "export",
     "load",
+    "read_shards",
     "save",
+    "write_shards",
 ]
 
 # No name here may be that of a module of the package: importing the module would take its place.
@@ -66,7 +70,9 @@ _HOMES = {
     "convert": "conversion",
     "export": "exporting",
     "load": "checkpoint",
+    "read_shards": "shard_reader",
     "save": "checkpoint",
+    "write_shards": "shards",
 }
 
 if not TYPE_CHECKING:  # to a type checker, a module with this function has every name

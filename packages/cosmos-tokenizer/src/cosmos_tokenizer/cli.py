@@ -33,6 +33,13 @@ def build_parser() -> Parser:
     encode = _command(commands, "encode", "clips to token files")
     encode.add_argument("inputs", nargs="+", metavar="INPUT", help=clips)
     encode.add_argument("output", metavar="OUTPUT", help="token file (.safetensors), or a folder")
+    shards = encode.add_argument_group("shards for training: INPUT is one folder, with all folders in it")
+    shards.add_argument(
+        "--shards", action="store_true", help="write webdataset shards; run again to finish a broken run"
+    )
+    shards.add_argument("--workers", type=int, metavar="N", help="processes, each on one core (default 1)")
+    shards.add_argument("--per-shard", type=int, metavar="N", help="clips of a shard at most (default 100)")
+    shards.add_argument("--latents", choices=("float16", "float32"), help="type of stored latents (default float16)")
 
     decode = _command(
         commands, "decode", "token files to clips, at their own size, length and frame rate; sound is dropped"
@@ -117,6 +124,11 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         "bench": "bench_commands",
     }
     module = modules.get(args.command, "codec_commands")
+    if args.command == "encode":
+        if args.shards:
+            module = "shard_commands"
+        elif (args.workers, args.per_shard, args.latents) != (None, None, None):
+            raise InputError("--workers, --per-shard and --latents are of shards; add --shards, or leave them out")
     try:
         return getattr(importlib.import_module(f"cosmos_tokenizer.{module}"), args.command)(args)
     except (MemoryError, RuntimeError) as error:
