@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, save
+from cosmos_tokenizer.cli import main
 from cosmos_tokenizer.images import write_image
 from cosmos_tokenizer.media import to_clip
 from cosmos_tokenizer.shard_plan import SHARD_BYTES, Clip, clips_in, into_shards
@@ -313,6 +314,41 @@ def test_a_shard_that_cannot_be_written_leaves_nothing(
         write_shards(clips, tmp_path / "out", toy)
     assert caught.value.filename == str(tmp_path / "out" / "shard-000000.tar")
     assert set(_contents(tmp_path / "out")) == {"manifest.json"}
+
+
+def test_the_command_counts_what_stands_there(
+    toy: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _damage(clips / "2.mp4")
+    line = ["encode", str(clips), str(tmp_path / "out"), "--model", str(toy), "--shards", "--per-shard", "4", "--json"]
+    for kept in (0, 2):
+        assert main(line) == 0
+        *_, summary, last = capsys.readouterr().out.splitlines()
+        assert summary.startswith(f"5 clips in 2 shards{', 2 of them from before' if kept else ''}, 1 skipped; ")
+        found = json.loads(last)
+        [skipped] = found.pop("skipped")
+        assert (skipped["source"], skipped["reason"][:12]) == ("2.mp4", "is truncated")
+        assert found == {
+            "command": "encode",
+            "model": str(toy),
+            "manifest": str(tmp_path / "out" / "manifest.json"),
+            "shards": 2,
+            "kept": kept,
+            "samples": 5,
+        }
+
+
+def test_options_of_shards_are_refused_without_shards_and_shards_of_several_inputs(
+    toy: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options, said in (
+        ([str(clips), "out", "--workers", "2"], "--workers, --per-shard and --latents are of shards; add --shards"),
+        ([str(clips), "more", "out", "--shards"], "more: --shards takes one folder of clips"),
+        ([str(clips), str(tmp_path / "out"), "--shards", "--per-shard", "0"], "--per-shard is 0; give at least 1"),
+    ):
+        assert main(["encode", *options, "--model", str(toy)]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_two_clips_share_a_key_and_webdataset_reads_every_key_whole(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def write_shards(
     folder, output = Path(folder), Path(output)
     for name, value in (("per-shard", per_shard), ("workers", workers)):
         if value < 1:
-            raise InputError(f"{name} is {value}; give at least 1")
+            raise InputError(f"--{name} is {value}; give at least 1")
     if not folder.is_dir():
         raise InputError(f"{folder}: is no folder; shards are made of a folder of clips")
     if output.exists() and not output.is_dir():
