@@ -88,6 +88,7 @@ def test_a_frame_is_cut_into_few_chunks_none_of_them_empty() -> None:
         chunks, tiles = partition(length)
         assert chunks <= MOST_CHUNKS
         assert (chunks - 1) * tiles * BLOCK < length <= chunks * tiles * BLOCK
+        assert tiles == 1 or length > (tiles - 1) * MOST_CHUNKS * BLOCK
 
 
 @pytest.mark.parametrize(("dtype", "ulp"), [(torch.float32, 2**-20), (torch.float16, 2**-11), (torch.bfloat16, 2**-7)])
