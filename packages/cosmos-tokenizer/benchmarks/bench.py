@@ -24,6 +24,7 @@ from cosmos_tokenizer import PRESETS, CausalTokenizer, Tiles, load
 from cosmos_tokenizer.bench import measure
 from cosmos_tokenizer.diffusers_layout import to_diffusers
 from cosmos_tokenizer.media import to_clip
+from cosmos_tokenizer.products import emulated
 from cosmos_tokenizer.video import read_video
 
 NET = "cv8x8x8-720p"
@@ -33,7 +34,7 @@ RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One line of the table; a ratio above 1 is in our favour."""
+    """One line of the table; the ratio says of what."""
 
     what: str
     shape: str
@@ -69,7 +70,7 @@ def rows(device: torch.device, clip: str | None, *, quick: bool) -> Iterator[Row
     peer = diffusers_of(model)
     for frames in (9, 17):
         yield from against_diffusers(model, peer, frames, side, repeat, torch.float32, device)
-    native = device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    native = torch.bfloat16 not in emulated(device.type)
     half_side = side if native else 64  # a CPU without bfloat16 instructions needs minutes for the peer's larger frames
     yield from against_diffusers(model, peer, 9, half_side, repeat if native else 1, torch.bfloat16, device)
     del peer

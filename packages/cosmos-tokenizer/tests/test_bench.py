@@ -17,7 +17,6 @@ def test_runs_take_turns_and_the_first_turn_does_not_count() -> None:
     costs = measure({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeat=3, device=CPU)
     assert order == ["a", "b"] * 4
     assert set(costs) == {"a", "b"}
-    assert all(cost.seconds >= 0 for cost in costs.values())
 
 
 def test_memory_is_what_a_run_held_and_not_what_it_left_behind() -> None:

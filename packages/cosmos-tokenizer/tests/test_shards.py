@@ -215,6 +215,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(toy: Path, clips: Path, tm
     line = [sys.executable, str(tmp_path / "killed.py"), str(clips), str(out), str(toy)]
     killed = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert (killed.returncode, killed.stderr) == (-signal.SIGKILL, "")
+    assert "Traceback" not in killed.stdout  # workers too tell their errors there
     left = set(_contents(out))
     assert {"manifest.json", "shard-000002.tar"} & left == {"manifest.json"}
     assert len({"shard-000000.tar.json", "shard-000001.tar.json"} & left) == 1

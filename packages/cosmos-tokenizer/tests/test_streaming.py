@@ -21,6 +21,8 @@ CONFIGS = {
     "4x8x8 patch 2": replace(TOY, temporal_compression=4, patch_size=2),
     "8x8x8 legacy": replace(TOY, legacy_upsample=True),
 }
+WIDE = replace(TOY, channels=48, channel_multipliers=(1, 1, 1))
+"""Wide enough for the convolutions of the full-size nets, given frames large enough."""
 
 
 def clip(frames: int, size: tuple[int, int] = (19, 32), batch: int = 1) -> torch.Tensor:
@@ -177,3 +179,41 @@ def test_streams_refuse_what_cannot_go_on(random_tokenizer: Make) -> None:
     )
     with pytest.raises(InputError, match="image tokenizer"):
         image.stream_encoder()
+
+
+@torch.no_grad()
+def test_streams_and_causality_hold_for_winograd_convolutions(random_tokenizer: Make) -> None:
+    model = random_tokenizer(WIDE).fold()
+    video = clip(17, (136, 128))
+    other = video.clone()
+    other[:, :, 9:] += 1
+    tokens = model.encode(video)
+    assert torch.equal(tokens[:, :, :2], model.encode(other)[:, :, :2])
+    torch.testing.assert_close(encoded(model, video, [0, 3, 12, 17]), tokens, atol=1e-5, rtol=0)
+    whole = model.decode(tokens)
+    got = decoded(model, tokens, [0, 1, 3])
+    torch.testing.assert_close(got, whole, atol=1e-5 * float(whole.abs().max()), rtol=0)
+
+
+def test_a_refused_piece_leaves_the_stream_as_it_was(random_tokenizer: Make) -> None:
+    model = random_tokenizer(TOY)
+    tokens = model.encode(clip(25)).detach()
+    stream = model.stream_decoder(frames=17)
+    first = stream.push(tokens[:, :, :1])
+    for wrong in (tokens[:, :, 1:], tokens[:, :, 1:2, :, :3], tokens[:, :, 1:2].expand(2, -1, -1, -1, -1)):
+        with pytest.raises(InputError):
+            stream.push(wrong)
+    rest = stream.push(tokens[:, :, 1:3])
+    stream.flush()
+    whole = model.decode(tokens[:, :, :3]).detach()
+    torch.testing.assert_close(torch.cat([first, rest], dim=2), whole, atol=1e-5 * float(whole.abs().max()), rtol=0)
+
+
+def test_streams_run_under_autocast(random_tokenizer: Make) -> None:
+    model = random_tokenizer(TOY)
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens = encoded(model, clip(17), [0, 9, 17])
+        frames = decoded(model, tokens.float(), [0, 1, 3])
+    exact = model.encode(clip(17)).detach()
+    assert float((tokens - exact).abs().max()) < 0.1 * float(exact.abs().max())
+    assert bool(torch.isfinite(frames).all())

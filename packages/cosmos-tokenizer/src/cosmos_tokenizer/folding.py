@@ -26,8 +26,8 @@ Half = TypeVar("Half", Encoder, Decoder)
 def folded_encoder(encoder: Encoder, config: TokenizerConfig) -> Encoder:
     """Copy that shares the weights it leaves alone."""
     folded = _shared_copy(encoder)
-    analysis_DS, _ = wavelet_matrices(config)
     first = folded.conv_in.spatial if config.media == "video" else folded.conv_in
+    analysis_DS = wavelet_matrices(config)[0].to(first.weight.device)
     _set(first, einsum(_wide(first.weight), analysis_DS, "o d h w, d s -> o s h w"), _wide(first.bias))
     folded.patch = PixelsToChannels(config.patch_size, config.time_patch)
     for level in folded.down:
@@ -47,8 +47,8 @@ def folded_decoder(decoder: Decoder, config: TokenizerConfig) -> Decoder:
             level.upsample = _upsample(level.upsample)
         elif isinstance(level.upsample, ImageUpsample):
             level.upsample = MergedResampling(_sub_pixel(level.upsample.conv, None, residual=False), None)
-    _, synthesis_SD = wavelet_matrices(config)
     last = folded.conv_out.temporal if config.media == "video" else folded.conv_out
+    synthesis_SD = wavelet_matrices(config)[1].to(last.weight.device)
     weight = einsum(synthesis_SD, _wide(last.weight), "s d, d ... -> s ...")
     _set(last, weight, synthesis_SD @ _wide(last.bias))
     folded.unpatch = ToPixels(config.patch_size, config.time_patch)
@@ -69,11 +69,11 @@ def _downsample(layer: HybridDownsample) -> MergedResampling:
     spatial, temporal = layer.spatial, layer.temporal
     if spatial is not None:
         weight = _wide(spatial.weight)
-        weight[:, :, :2, :2] += torch.eye(len(weight), dtype=weight.dtype)[:, :, None, None] / 4
+        weight[:, :, :2, :2] += torch.eye(len(weight), dtype=weight.dtype, device=weight.device)[:, :, None, None] / 4
         _set(spatial, weight, _wide(spatial.bias))
     if temporal is not None:
         weight = _wide(temporal.weight)
-        weight[:, :, 1:] += torch.eye(len(weight), dtype=weight.dtype)[:, :, None] / 2
+        weight[:, :, 1:] += torch.eye(len(weight), dtype=weight.dtype, device=weight.device)[:, :, None] / 2
         _set(temporal, weight, _wide(temporal.bias))
     _mix_into(temporal if temporal is not None else spatial, layer.mix)
     return MergedResampling(spatial, temporal, space_first=True)

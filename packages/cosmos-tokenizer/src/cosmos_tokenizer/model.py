@@ -182,6 +182,8 @@ class CausalTokenizer(nn.Module):
         """Indices of what a discrete encoder gave; latents as they are."""
         if self.config.kind == "continuous":
             return z
+        if not z.is_meta and not bool(torch.isfinite(z).all()):  # which no index would show
+            raise InputError(f"the latents are not finite in {z.dtype}: give a finite clip, or use float32")
         return fsq.codes_and_indices(z, self.config.levels)[1]
 
     def codes(self, indices: Int[Tensor, "B *t h w"]) -> Float[Tensor, "B C *t h w"]:
@@ -232,6 +234,8 @@ class CausalTokenizer(nn.Module):
 
     def as_clip(self, video: Tensor) -> Tensor:
         shape = tuple(video.shape)
+        if not video.shape[:1].numel():
+            raise InputError(f"the clip has shape {shape}: a batch holds at least one")
         if not video.is_floating_point():
             raise InputError(f"the clip is {video.dtype}: scale it to floats in [-1, 1]")
         if self.config.media == "image" and video.dim() == 4:

@@ -89,6 +89,8 @@ class Passes:
                 frames=frames, size=self.size, window=self.window, tiles=self.tiles, step=self.step
             )
         for clip in _through(half, (values.to(self.model.device) for values in tokens), run):
+            if not bool(torch.isfinite(clip).all()):
+                raise InputError(f"its frames are not finite in {clip.dtype}; try --dtype float32")
             yield to_frames(clip)
 
     def split(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -114,7 +116,7 @@ def passes_of(model: CausalTokenizer, size: tuple[int, int], *, exact: bool, til
         raise InputError(f"a tile of {tile} pixels holds nothing; give the side of a tile, such as --tile 512")
     tiles = None if tile is None else Tiles(size=tile, overlap=tile // 4)
     height, width = model.geometry.padded_size(*size)
-    at_once = min(height, tile or height) * min(width, tile or width) * model.geometry.temporal
+    at_once = height * width * model.geometry.temporal  # with tiles too: a pass holds its frames whole
     return Passes(
         model=model,
         size=size,

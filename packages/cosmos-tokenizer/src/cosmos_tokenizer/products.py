@@ -73,7 +73,9 @@ def _causal_conv_in_place(x: Tensor, past: Tensor | None, taps: tuple[Tensor, ..
     """No padded copy and no sums apart from the products: each tap is added onto the frames that it reaches."""
     by_age = [tap.contiguous() for tap in reversed(taps)]
     if past is not None:
-        y = F.linear(x, by_age[0], bias)
+        y = x.new_empty(*x.shape[:-1], len(bias))
+        y.copy_(bias.expand_as(y))
+        _add_product(y, x, by_age[0])
         for age, tap in list(enumerate(by_age))[1:]:
             _add_product(y[:, age:], x[:, :-age], tap)
             _add_product(y[:, :age], past[:, past.shape[1] - age :][:, : x.shape[1]], tap)
@@ -105,13 +107,13 @@ def _needs_graph(*tensors: Tensor | None) -> bool:
 
 def _for_products(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, ...]:
     """Operands in the dtype that this device multiplies fast; a compiled graph may run elsewhere and keeps its own."""
-    emulated = not torch.compiler.is_compiling() and x.dtype in _emulated(x.device.type)
-    kind = torch.float32 if emulated else x.dtype
+    slow = not torch.compiler.is_compiling() and x.dtype in emulated(x.device.type)
+    kind = torch.float32 if slow else x.dtype
     return tuple(value if value is None else value.to(kind) for value in (x, *weights))  # type: ignore[misc]
 
 
 @functools.cache
-def _emulated(device: str) -> tuple[torch.dtype, ...]:
+def emulated(device: str) -> tuple[torch.dtype, ...]:
     """dtypes that this device multiplies slower than float32, for want of instructions."""
     if device != "cpu":
         return ()

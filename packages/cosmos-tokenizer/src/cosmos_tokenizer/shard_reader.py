@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from cosmos_tokenizer.errors import InputError
 from cosmos_tokenizer.shard_plan import MANIFEST, is_whole, read_manifest
@@ -64,7 +64,13 @@ class ShardDataset(IterableDataset[Sample]):
             yield _sample(members)
 
 
-def read_shards(shards: Path | str, *, shuffle: int = 0, seed: int = 0) -> ShardDataset:
+if TYPE_CHECKING:
+    _Opened = ShardDataset
+else:  # run-time type checkers warn of what torch's IterableDataset is made of
+    _Opened = Dataset
+
+
+def read_shards(shards: Path | str, *, shuffle: int = 0, seed: int = 0) -> _Opened:
     """Open shards that `write_shards`, or `cosmos-tokenizer encode --shards`, wrote.
 
     Each sample is a dict that collates: `latents` (C t h w, as stored) or `indices` (t h w, int32); `frames`, `height`

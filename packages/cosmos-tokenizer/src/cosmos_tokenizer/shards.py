@@ -135,7 +135,7 @@ def _complete(
                     progress.start(str(event.clip.path))
                     if event.reason is not None:
                         progress.say(f"{event.clip.path}: skipped, {event.reason}")
-                    progress.advance(1)
+                    progress.advance(1.0)
                 else:
                     made, figures[made] = event
                     write_figures(output, made, figures[made])
@@ -193,7 +193,7 @@ def _measured(clips: Sequence[Clip], encoder: ClipEncoder) -> Iterator[tuple[Cli
         for clip in clips:
             progress.start(f"measuring {clip.path}")
             yield clip, encoder.nbytes(clip)
-            progress.advance(1)
+            progress.advance(1.0)
 
 
 def _announce(progress: Progress, kept: int, missing: int, workers: int, encoder: ClipEncoder) -> None:

@@ -29,6 +29,7 @@ class _Stream:
         self._model, self._tiles, self._step = model, tiles, step
         self._cache = FrameCache(window=window)
         self._done = False
+        self._seen: tuple[int, ...] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -38,6 +39,15 @@ class _Stream:
     def _check_open(self) -> None:
         if self._done:
             raise InputError("this stream was flushed, which ends its clip: begin another for the next one")
+
+    def _check_same(self, piece: Tensor) -> None:
+        """Refuse a piece of another batch or another size than the ones before."""
+        batch, (height, width) = piece.shape[0], piece.shape[3:]
+        if self._seen is None:
+            self._seen = (batch, height, width)
+        elif self._seen != (batch, height, width):
+            was = f"{self._seen[0]} clips of {self._seen[1]}x{self._seen[2]}"
+            raise InputError(f"got {batch} clips of {height}x{width} after {was}: begin a new stream")
 
 
 class StreamEncoder(_Stream):
@@ -57,7 +67,6 @@ class StreamEncoder(_Stream):
     ) -> None:
         super().__init__(model, window, tiles, step)
         self._waiting: Tensor | None = None
-        self._size: tuple[int, ...] | None = None
 
     @torch.no_grad()
     def push(self, video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B C t h w"] | Int[Tensor, "B t h w"] | None:
@@ -71,12 +80,7 @@ class StreamEncoder(_Stream):
         """
         self._check_open()
         clip = self._model.as_clip(video)
-        if self._size is None:
-            self._size = (clip.shape[0], *clip.shape[3:])
-        elif self._size != (clip.shape[0], *clip.shape[3:]):
-            raise InputError(
-                f"got {_named(clip.shape[0], *clip.shape[3:])} after {_named(*self._size)}: begin a new stream"
-            )
+        self._check_same(clip)
         if not clip.shape[2]:
             return None
         clip = self._model.pad_space(clip)
@@ -146,9 +150,11 @@ class StreamDecoder(_Stream):
         z, _ = self._model.as_latents(tokens)
         self._model.check_crop(z, None, self._size)
         geometry = self._model.geometry
-        before, self._latents = self._latents, self._latents + z.shape[2]
-        if self._frames is not None and self._latents > geometry.latent_frames(self._frames):
-            raise InputError(f"{self._frames} frames do not belong to {self._latents} latent frames")
+        before, after = self._latents, self._latents + z.shape[2]
+        if self._frames is not None and after > geometry.latent_frames(self._frames):
+            raise InputError(f"{self._frames} frames do not belong to {after} latent frames")
+        self._check_same(z)
+        self._latents = after
         pieces, taken = [], 0
         while taken < z.shape[2]:
             count = 1 if not before + taken else self._step
@@ -173,7 +179,3 @@ class StreamDecoder(_Stream):
         self._done = True
         if self._frames is not None and self._latents != self._model.geometry.latent_frames(self._frames):
             raise InputError(f"{self._frames} frames do not belong to {self._latents} latent frames")
-
-
-def _named(batch: int, height: int, width: int) -> str:
-    return f"{batch} clips of {height}x{width}"

@@ -125,11 +125,13 @@ def video_writer(
     browsers play 4:4:4).
 
     Raises:
-        InputError: a name that does not end in `.mp4`, or no frames.
+        InputError: a name that does not end in `.mp4`, no frames, or a rate near zero.
         OSError: the file cannot be written; nothing is left of it then, nor where the block fails.
     """
     check_video_name(path)
     pixels = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
+    if not rate.limit_denominator(1_000_000):
+        raise InputError(f"{path}: a rate of {rate} frames per second is too slow to write; give at least 1/1000000")
     rate = rate.limit_denominator(1_000_000)
     with whole_file(path) as beside, av.open(str(beside), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
