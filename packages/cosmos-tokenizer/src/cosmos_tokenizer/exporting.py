@@ -24,12 +24,12 @@ from cosmos_tokenizer.atomic import write_whole
 from cosmos_tokenizer.errors import InputError
 from cosmos_tokenizer.graphs import ClipGraph, Part, StepGraph
 from cosmos_tokenizer.model import CausalTokenizer
+from cosmos_tokenizer.streaming import WINDOW
 
 Form = Literal["clip", "start", "next"]
 
 METADATA = "cosmos-tokenizer"
 SUFFIXES = (".pt2", ".onnx")
-WINDOW = 16
 _LARGEST = 8192
 """Cells a side up to which a graph of any size is made."""
 

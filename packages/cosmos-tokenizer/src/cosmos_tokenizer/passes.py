@@ -15,11 +15,8 @@ from torch import Tensor
 from cosmos_tokenizer.errors import InputError
 from cosmos_tokenizer.media import to_clip, to_frames
 from cosmos_tokenizer.model import CausalTokenizer
-from cosmos_tokenizer.streaming import StreamDecoder, StreamEncoder
+from cosmos_tokenizer.streaming import WINDOW, StreamDecoder, StreamEncoder
 from cosmos_tokenizer.tiling import Tiles
-
-WINDOW = 16
-"""Latent frames that temporal attention looks back on by default, the present one included."""
 
 # A pass takes as many latent frames as hold this many pixels: enough to keep the products busy with small frames
 # (64x64 goes 16 latent frames at a time), and never more memory than one latent frame of about 720p, which goes alone.

@@ -18,6 +18,9 @@ from cosmos_tokenizer.tiling import Tiles
 if TYPE_CHECKING:
     from cosmos_tokenizer.model import CausalTokenizer
 
+WINDOW = 16
+"""Latent frames that the command line and exported steps let attention look back on, the present one included."""
+
 
 class _Stream:
     def __init__(self, model: "CausalTokenizer", window: int | None, tiles: Tiles | None, step: int) -> None:
