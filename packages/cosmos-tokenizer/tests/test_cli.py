@@ -56,6 +56,7 @@ def test_the_flags_are_these() -> None:
         "evaluate": (["inputs"], sorted([*common, *moving, "--out"])),
         "convert": (["model", "output"], sorted([*common, "--to"])),
         "export": (["model", "output"], sorted([*common, "--dynamic", "--frames", "--part", "--size", "--step"])),
+        "bench": (["model"], sorted([*common, "--frames", "--repeat", "--size"])),
         "info": (["model"], common),
     }
 
