@@ -198,6 +198,7 @@ def test_a_layout_that_is_none_is_named(tmp_path: Path) -> None:
         unchecked(tmp_path, tmp_path / "x", to="onnx")
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_what_is_converted_on_a_gpu_is_read_without_one(tmp_path: Path, random_tokenizer: Maker) -> None:
     save(random_tokenizer(VIDEO), tmp_path / "ours.safetensors")

@@ -62,6 +62,7 @@ def frame_moments_kernel(
     CHANNELS: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
+    """Count, mean and sum of squared deviations of one chunk of one frame, in float32."""
     program = tl.program_id(0)
     frame, first, size = _chunk(pixels, chunks, tiles, program, CHANNELS, BLOCK)
     lanes = tl.arange(0, BLOCK)
@@ -103,6 +104,7 @@ def frame_norm_kernel(
     MOST_CHUNKS: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
+    """Merge the moments of the frame's chunks, then norm, scale, shift and SiLU one chunk of it."""
     # Backwards, so that what was read last is read first, out of L2.
     program = tl.num_programs(0) - 1 - tl.program_id(0)
     frame, first, size = _chunk(pixels, chunks, tiles, program, CHANNELS, BLOCK)

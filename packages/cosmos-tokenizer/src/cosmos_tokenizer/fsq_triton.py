@@ -70,6 +70,7 @@ def fsq_kernel(
     LIBDEVICE: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
+    """Codes and indices of `BLOCK` positions: bound, round, index, code."""
     tiles = tl.cdiv(positions, BLOCK)
     b = (tl.program_id(0) // tiles).to(tl.int64)
     s = tl.program_id(0) % tiles * BLOCK + tl.arange(0, BLOCK)
@@ -113,6 +114,7 @@ def fsq_backward_kernel(
     LIBDEVICE: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
+    """Gradient of the codes of `BLOCK` positions: straight through the rounding, times the slope of the bound."""
     tiles = tl.cdiv(positions, BLOCK)
     b = (tl.program_id(0) // tiles).to(tl.int64)
     s = tl.program_id(0) % tiles * BLOCK + tl.arange(0, BLOCK)

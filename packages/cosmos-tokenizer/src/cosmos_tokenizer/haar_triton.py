@@ -110,6 +110,19 @@ def _reflect(index, size, PATCH: tl.constexpr):
 
 @triton.jit
 @no_type_check
+def _place(channels, t_size, h_size, w_size, C_BLOCK: tl.constexpr, W_BLOCK: tl.constexpr):
+    """Which patches are this program's: tile along the width, row, group of frames, tile of channels, clip."""
+    w_tiles = tl.cdiv(w_size, W_BLOCK)
+    rest = tl.program_id(0)
+    w_tile, rest = rest % w_tiles, rest // w_tiles
+    h, rest = rest % h_size, rest // h_size
+    t, rest = rest % t_size, rest // t_size
+    c_tiles = tl.cdiv(channels, C_BLOCK)
+    return w_tile, h, t, rest % c_tiles, (rest // c_tiles).to(tl.int64)
+
+
+@triton.jit
+@no_type_check
 def haar_analyse_kernel(
     x_ptr,
     y_ptr,
@@ -138,16 +151,11 @@ def haar_analyse_kernel(
     C_BLOCK: tl.constexpr,
     W_BLOCK: tl.constexpr,
 ) -> None:
+    """Pixels to coefficients: one program, `W_BLOCK` patches of `C_BLOCK` channels; see the top of this file."""
     BANDS: tl.constexpr = PATCH**AXES
     TIME: tl.constexpr = PATCH if AXES == 3 else 1
     AHEAD: tl.constexpr = 0 if LEAD == "none" else PATCH - 1
-    w_tiles = tl.cdiv(w_out, W_BLOCK)
-    rest = tl.program_id(0)
-    w_tile, rest = rest % w_tiles, rest // w_tiles
-    h, rest = rest % h_out, rest // h_out
-    t, rest = rest % t_out, rest // t_out
-    c_tiles = tl.cdiv(channels, C_BLOCK)
-    c_tile, b = rest % c_tiles, (rest // c_tiles).to(tl.int64)
+    w_tile, h, t, c_tile, b = _place(channels, t_out, h_out, w_out, C_BLOCK, W_BLOCK)
 
     c = c_tile * C_BLOCK + tl.arange(0, C_BLOCK)
     column = w_tile * (W_BLOCK * PATCH) + tl.arange(0, W_BLOCK * PATCH)
@@ -221,16 +229,11 @@ def haar_synthesise_kernel(
     C_BLOCK: tl.constexpr,
     W_BLOCK: tl.constexpr,
 ) -> None:
+    """Coefficients to pixels, over the same tiles as `haar_analyse_kernel`."""
     BANDS: tl.constexpr = PATCH**AXES
     TIME: tl.constexpr = PATCH if AXES == 3 else 1
     AHEAD: tl.constexpr = 0 if LEAD == "none" else PATCH - 1
-    w_tiles = tl.cdiv(w_in, W_BLOCK)
-    rest = tl.program_id(0)
-    w_tile, rest = rest % w_tiles, rest // w_tiles
-    h, rest = rest % h_in, rest // h_in
-    t, rest = rest % t_in, rest // t_in
-    c_tiles = tl.cdiv(channels, C_BLOCK)
-    c_tile, b = rest % c_tiles, (rest // c_tiles).to(tl.int64)
+    w_tile, h, t, c_tile, b = _place(channels, t_in, h_in, w_in, C_BLOCK, W_BLOCK)
 
     w = w_tile * W_BLOCK + tl.arange(0, W_BLOCK)
     k = tl.arange(0, BANDS * C_BLOCK)
