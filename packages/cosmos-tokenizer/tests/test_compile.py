@@ -3,6 +3,7 @@
 In a process of its own: pytest's option that checks shapes at run time wraps every function in what cannot be traced.
 """
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,14 +20,19 @@ TINY = replace(
     patch_size=2,
     channels=4,
     channel_multipliers=(1, 1),
+    encoder_blocks=1,
+    decoder_blocks=1,
     z_channels=4,
 )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["trained", "folded"])
-def test_streams_are_compiled_whole_and_once(form: str) -> None:
-    found = subprocess.run([sys.executable, "-W", "error", __file__, form], capture_output=True, text=True, timeout=600)
+@pytest.mark.parametrize(("form", "backend"), [("trained", "eager"), ("folded", "eager"), ("folded", "inductor")])
+def test_streams_are_compiled_whole_and_once(form: str, backend: str) -> None:
+    if backend == "inductor" and shutil.which("g++") is None:
+        pytest.skip("torch's inductor needs g++ on a CPU")
+    command = [sys.executable, *(["-W", "error"] if backend == "eager" else []), __file__, form, backend]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert (found.returncode, found.stderr[-3000:]) == (0, "")
 
 
@@ -40,7 +46,7 @@ def streamed(model: CausalTokenizer, video: torch.Tensor, piece: int) -> list[to
     return found
 
 
-def check(form: str) -> None:
+def check(form: str, backend: str) -> None:
     """Compile both halves with breaks forbidden, and compare streams with eager ones, then with compiling forbidden."""
     torch.manual_seed(0)
     model = CausalTokenizer(TINY).eval()
@@ -48,8 +54,8 @@ def check(form: str) -> None:
     video = torch.rand(1, 3, 17, 16, 24) * 2 - 1
     wanted = streamed(model, video, 4), streamed(model, video, 3)
     fingerprint = model.fingerprint
-    model.encoder.compile(fullgraph=True, backend="eager")
-    model.decoder.compile(fullgraph=True, backend="eager")
+    model.encoder.compile(fullgraph=True, backend=backend)
+    model.decoder.compile(fullgraph=True, backend=backend)
     first = streamed(model, video, 4)
     with torch.compiler.set_stance("fail_on_recompile"):
         again, uneven = streamed(model, video, 4), streamed(model, video, 3)
@@ -60,4 +66,4 @@ def check(form: str) -> None:
 
 
 if __name__ == "__main__":
-    check(sys.argv[1])
+    check(*sys.argv[1:])

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, TokenizerConfig, export, save
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, TokenizerConfig, export, export_commands, save
 from cosmos_tokenizer.cli import main
 from cosmos_tokenizer.exported import difference, open_exported
 
@@ -42,7 +42,9 @@ def test_a_graph_of_any_size_computes_what_the_model_does_at_other_sizes(
     paths = export(model, tmp_path / name, part=part, frames=frames, size=(32, 32), dynamic=True)
     assert paths == (tmp_path / name,)
     for size in ((16, 40), (48, 24)):
-        assert difference(model, paths, part, frames or 1, size) < 1e-4
+        apart, sound = difference(model, paths, part, frames or 1, size)
+        assert apart < 1e-4
+        assert sound
 
 
 @pytest.mark.slow
@@ -53,7 +55,7 @@ def test_steps_go_on_without_end_and_at_other_sizes(
     model = random_tokenizer(config)
     paths = export(model, tmp_path / f"half.{suffix}", part=part, size=(32, 32), dynamic=True, steps=True, window=3)
     assert [path.name for path in paths] == [f"half.start.{suffix}", f"half.next.{suffix}"]
-    assert difference(model, paths, part, 41, (16, 40)) < 1e-4
+    assert difference(model, paths, part, 41, (16, 40))[0] < 1e-4
     sizes = []
     start, following = map(open_exported, paths)
     shape = (1, 3, 1, 16, 16) if part == "encoder" else (1, 4, 1, 2, 2)
@@ -126,6 +128,30 @@ def test_the_command_writes_and_measures(
         captured = capsys.readouterr()
         assert said in captured.err
         assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["x.pt2", "x.onnx"])
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_file_that_computes_something_else_is_one_line(
+    random_tokenizer: Make,
+    tmp_path: Path,
+    name: str,
+    part: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = DISCRETE if part == "encoder" else TINY
+    save(random_tokenizer(config), tmp_path / "model.safetensors")
+    other = random_tokenizer(config)
+    with torch.no_grad():
+        for value in other.parameters():
+            value.add_(torch.randn_like(value), alpha=0.1)
+    monkeypatch.setattr(export_commands, "export_model", lambda _, *given, **options: export(other, *given, **options))
+    command = ["export", str(tmp_path / "model.safetensors"), str(tmp_path / name)]
+    assert main([*command, "--part", part, "--frames", "1", "--size", "16x16"]) == 2
+    err = capsys.readouterr().err
+    assert f"{name}: does not compute what" in err
+    assert err.count("\n") == 1
 
 
 def test_other_files_are_no_exported_tokenizers(tmp_path: Path) -> None:

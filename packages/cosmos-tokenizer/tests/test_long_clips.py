@@ -67,6 +67,8 @@ def test_tokens_are_those_of_the_streams(long: np.ndarray, place: Path, run: Run
     run("encode long.mp4 bounded.safetensors")
     torch.testing.assert_close(load_tokens("exact.safetensors").values, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(load_tokens("bounded.safetensors").values, bounded, atol=1e-5, rtol=0)
+    assert run("info exact.safetensors --json", None).json["window"] is None
+    assert run("info bounded.safetensors --json", None).json["window"] == 16
 
 
 @pytest.mark.parametrize("model", ["toy", "discrete"])
@@ -91,6 +93,7 @@ def test_tiles_are_taken_where_asked_for(model: str, place: Path, run: Run) -> N
     whole = load(f"models/{model}.safetensors")
     assert run("encode pic.png tiled.safetensors --tile 24", model).code == 0
     assert run("encode pic.png whole.safetensors", model).code == 0
+    assert run("info tiled.safetensors --json", None).json["tile"] == 24
     assert run("decode tiled.safetensors a.png --tile 24", model).code == 0
     assert run("reconstruct pic.png b.png --tile 24", model).code == 0
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()

@@ -280,10 +280,13 @@ def test_other_clips_are_refused_on_the_same_folder(toy: Path, clips: Path, tmp_
     with pytest.raises(InputError, match=r"begun without 9\.mp4; encode new clips into another folder"):
         again()
     (clips / "9.mp4").unlink()
-    with (clips / "2.mp4").open("ab") as file:
-        file.write(b"more")
-    with pytest.raises(InputError, match=r"2\.mp4 was another file"):
-        again()
+    whole = (clips / "2.mp4").read_bytes()
+    for other in (whole + b"more", whole[:-1] + bytes([whole[-1] ^ 1]), bytes([whole[0] ^ 1]) + whole[1:]):
+        (clips / "2.mp4").write_bytes(other)
+        with pytest.raises(InputError, match=r"2\.mp4 was another file"):
+            again()
+    (clips / "2.mp4").write_bytes(whole)
+    again()
 
 
 def test_folders_that_are_none_or_another_thing_are_refused(toy: Path, clips: Path, tmp_path: Path) -> None:
@@ -365,7 +368,7 @@ def test_no_two_clips_share_a_key_and_webdataset_reads_every_key_whole(tmp_path:
 
 
 def test_shards_close_at_a_number_of_clips_and_at_a_size() -> None:
-    clips = [Clip(path=Path(name), source=name, key=name, nbytes=0) for name in "abcdefgh"]
+    clips = [Clip(path=Path(name), source=name, key=name, content="") for name in "abcdefgh"]
     sizes = [1, 2, 3, SHARD_BYTES + 1, 4, SHARD_BYTES - 4, 1, 0]
     dealt = into_shards(zip(clips, sizes, strict=True), 2)
     assert ["".join(clip.key for clip in shard.clips) for shard in dealt] == ["ab", "c", "d", "ef", "gh"]

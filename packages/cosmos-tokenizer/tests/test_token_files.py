@@ -81,6 +81,12 @@ def test_tokens_in_parts_are_the_tokens_in_one_piece(
     assert os.listdir(path.parent) == ["a.safetensors"]
 
 
+@pytest.mark.parametrize("cuts", [{}, {"window": 16}, {"tile": 64}, {"window": 2, "tile": 8}])
+def test_what_was_cut_from_the_encoders_view_is_recorded(cuts: dict[str, int], write: Write) -> None:
+    info = TokenReader(write(VALUES["latents"], [1] * 11, 3, replace(INFO, **cuts))).info
+    assert (info.window, info.tile) == (cuts.get("window"), cuts.get("tile"))
+
+
 def test_one_part_is_in_memory_at_a_time(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = TokenReader(write(VALUES["latents"], [1] * 11, 2))
     read = []

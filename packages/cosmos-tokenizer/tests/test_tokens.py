@@ -134,7 +134,7 @@ def _resaved(path: Path, tensors: dict[str, torch.Tensor] | None = None, **chang
         ({"height": None}, "height is missing"),
         ({"rate": "1/0"}, "damaged"),
         ({"rate": "-3"}, "rate is -3"),
-        ({"temporal": "0"}, "temporal compression is 0"),
+        ({"temporal": "0"}, "temporal is 0"),
         ({"kind": "discrete"}, "says discrete"),
         ({"fingerprint": "[1]"}, "fingerprint"),
         ({"fingerprint": "{"}, "damaged"),

@@ -65,6 +65,8 @@ def _tokens_info(path: str) -> dict[str, Any]:
         "model": tokens.model,
         "fingerprint": dict(tokens.fingerprint),
         "made_from": tokens.source,
+        "window": tokens.window,
+        "tile": tokens.tile,
     }
 
 

@@ -55,7 +55,7 @@ def encode(args: Namespace) -> dict[str, Any]:
             with _clip(loaded, path, args, progress) as (footage, passes, counted), token_writer(output) as writer:
                 for values in passes.encode(counted.each(in_pieces(footage.frames, passes.frames))):
                     writer.push(values[0])
-                info = _info(loaded, footage, counted.frames, path)
+                info = _info(loaded, footage, counted.frames, path, passes)
                 writer.finish(info)
             row = _row(path, output, info, passes)
             progress.say(
@@ -112,7 +112,7 @@ def reconstruct(args: Namespace) -> dict[str, Any]:
                 for frames in passes.decode(passes.encode(counted.each(in_pieces(footage.frames, passes.frames)))):
                     add(frames[: counted.frames - written])  # behind the clip's end, the last latent frame is padding
                     written += len(frames)
-                info = _info(loaded, footage, counted.frames, path)
+                info = _info(loaded, footage, counted.frames, path, passes)
             progress.say(f"{path} -> {output}: {_described(info)}")
             rows.append(_row(path, output, info, passes))
     return {"model": loaded.name, "files": rows}
@@ -247,7 +247,7 @@ def _in_range(reader: TokenReader, model: CausalTokenizer) -> Iterator[Tensor]:
         yield values
 
 
-def _info(loaded: Loaded, footage: Footage, frames: int, path: Path) -> TokenInfo:
+def _info(loaded: Loaded, footage: Footage, frames: int, path: Path, passes: Passes) -> TokenInfo:
     return TokenInfo(
         frames=frames,
         size=footage.size,
@@ -256,6 +256,8 @@ def _info(loaded: Loaded, footage: Footage, frames: int, path: Path) -> TokenInf
         fingerprint=loaded.fingerprint,
         model=loaded.name,
         source=path.name,
+        window=passes.window if passes.bounds(frames) else None,
+        tile=None if passes.tiles is None else passes.tiles.size,
     )
 
 

@@ -14,6 +14,9 @@ from cosmos_tokenizer.exporting import METADATA, example, need
 from cosmos_tokenizer.graphs import Part
 from cosmos_tokenizer.model import CausalTokenizer
 
+MOST_APART = {torch.float64: 0.01, torch.float32: 0.01, torch.float16: 0.05, torch.bfloat16: 0.3}
+"""How far a sound file's result may be from the model's: of its largest value, or as the share of its indices."""
+
 Memory = dict[str, Tensor]
 Run = Callable[[Tensor, Memory], tuple[Tensor, Memory]]
 
@@ -39,8 +42,10 @@ def open_exported(path: str | Path) -> Exported:
     return _from_pt2(path)
 
 
-def difference(model: CausalTokenizer, paths: Sequence[Path], part: Part, frames: int, size: tuple[int, int]) -> float:
-    """How far exported files are from the model on a random clip.
+def difference(
+    model: CausalTokenizer, paths: Sequence[Path], part: Part, frames: int, size: tuple[int, int]
+) -> tuple[float, bool]:
+    """How far exported files are from the model on a random clip, and whether that is what rounding explains.
 
     Args:
         model: what was exported.
@@ -49,7 +54,7 @@ def difference(model: CausalTokenizer, paths: Sequence[Path], part: Part, frames
         frames, size: of the clip; whole latent frames and cells.
 
     Returns:
-        The largest absolute difference; of indices, the share that differs.
+        The largest absolute difference, or of indices the share that differs; whether it is within `MOST_APART`.
     """
     files = [open_exported(path) for path in paths]
     x = example(model, part, frames, size)
@@ -57,9 +62,11 @@ def difference(model: CausalTokenizer, paths: Sequence[Path], part: Part, frames
         wanted = _eager(model, part, x, files[0].about["window"])
         got = files[0].run(x, {})[0] if len(files) == 1 else _in_steps(files[0], files[1], x, part, model)
     got = got.to(wanted.device)
-    if not wanted.is_floating_point():
-        return float((got != wanted).float().mean())
-    return float((got.float() - wanted.float()).abs().max())
+    if wanted.is_floating_point():
+        apart, scale = float((got.float() - wanted.float()).abs().max()), float(wanted.float().abs().max())
+    else:
+        apart, scale = float((got != wanted).float().mean()), 1.0
+    return apart, apart <= MOST_APART[model.dtype] * scale
 
 
 def _eager(model: CausalTokenizer, part: Part, x: Tensor, window: int | None) -> Tensor:

@@ -5,6 +5,7 @@ its clips. While the work goes on, each finished shard has its figures in a file
 shard; at the end they all go into the manifest, and only then is the folder taken for whole.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -24,17 +25,23 @@ MANIFEST = "manifest.json"
 SHARD_BYTES = 512 << 20
 """A shard takes no further clip that would bring its tokens beyond this, as the clips' headers tell their lengths."""
 
+_ENDS = 1 << 16
+
 _NEW_FOLDER = "finish it with what it was begun with, or name another folder"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
-    """A clip of the folder: where it lies, its name relative to the folder, its key, and its size in bytes."""
+    """A clip of the folder: where it lies, its name relative to the folder, its key, and what its content is known by.
+
+    `content` is the file's size and the SHA-256 of its first and last `_ENDS` bytes, where video files have the table
+    of their frames: to read whole clips for it would take as long as to encode some of them.
+    """
 
     path: Path
     source: str
     key: str
-    nbytes: int
+    content: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +75,7 @@ def clips_in(folder: Path, suffixes: Collection[str]) -> list[Clip]:
             path=path,
             source=name.as_posix(),
             key=short[path] if taken[short[path]] == 1 else full[path],
-            nbytes=path.stat().st_size,
+            content=_content(path),
         )
         for path, name in names.items()
     ]
@@ -93,7 +100,7 @@ def new_manifest(shards: Sequence[Shard], head: Mapping[str, Any]) -> dict[str, 
     rows = [
         {
             "name": shard.name,
-            "clips": [{"key": clip.key, "source": clip.source, "bytes": clip.nbytes} for clip in shard.clips],
+            "clips": [{"key": clip.key, "source": clip.source, "content": clip.content} for clip in shard.clips],
         }
         for shard in shards
     ]
@@ -117,7 +124,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         if manifest["format"] != FORMAT:
             raise ValueError(manifest["format"])
         version = manifest["version"]
-        [(shard["name"], [(clip["key"], clip["bytes"]) for clip in shard["clips"]]) for shard in manifest["shards"]]
+        [(shard["name"], [(clip["key"], clip["content"]) for clip in shard["clips"]]) for shard in manifest["shards"]]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not a manifest of shards, or is damaged; name another folder") from error
     if version != VERSION:
@@ -151,7 +158,7 @@ def resumed(path: Path, manifest: Mapping[str, Any], head: Mapping[str, Any], cl
             )
         if key not in then:
             raise InputError(f"{path}: was begun without {now[key].source}; encode new clips into another folder")
-        if then[key]["bytes"] != now[key].nbytes:
+        if then[key]["content"] != now[key].content:
             raise InputError(f"{path}: was begun when {now[key].source} was another file; {_NEW_FOLDER}")
     return [
         Shard(name=shard["name"], clips=tuple(now[row["key"]] for row in shard["clips"]))
@@ -189,6 +196,18 @@ def is_whole(manifest: Mapping[str, Any]) -> bool:
 
 def _figures_file(folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
+
+
+def _content(path: Path) -> str:
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            ends = file.read(_ENDS)
+            file.seek(max(len(ends), size - _ENDS))
+            ends += file.read(_ENDS)
+    except OSError:  # it will be skipped with that reason
+        return f"{size} unread"
+    return f"{size} {hashlib.sha256(ends).hexdigest()}"
 
 
 def _key(name: Path) -> str:

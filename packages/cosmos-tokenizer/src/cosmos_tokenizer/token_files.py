@@ -39,6 +39,7 @@ PART_BYTES = 16 << 20
 NAMES: Mapping[Kind, str] = {"continuous": "latents", "discrete": "indices"}
 
 _IN_ONE, _IN_PARTS = "1", "2"
+_CUTS = ("window", "tile")
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "I32": torch.int32}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
@@ -50,7 +51,8 @@ class TokenInfo:
     """What stands beside the tokens of one clip: what decoding them takes.
 
     `rate` is None for a still picture; `size` is (height, width) of the clip; `fingerprint` is the making model's, by
-    half; `model` and `source` are names for people.
+    half; `model` and `source` are names for people. `window` is how many latent frames temporal attention looked back
+    on in the encoder where the clip has more, `tile` the side in pixels of the tiles it was cut in; None for the whole.
     """
 
     frames: int
@@ -60,6 +62,8 @@ class TokenInfo:
     fingerprint: Mapping[str, str | None]
     model: str
     source: str
+    window: int | None = None
+    tile: int | None = None
 
 
 class TokenWriter:
@@ -120,6 +124,7 @@ class TokenWriter:
             "model": readable(info.model),
             "source": readable(info.source),
             "sha256": " ".join(self._checksums),
+            **{name: str(value) for name in _CUTS if (value := getattr(info, name)) is not None},
         }
         fields: dict[str, object] = {"__metadata__": metadata}
         start = 0
@@ -262,6 +267,7 @@ def _info(metadata: Mapping[str, str]) -> TokenInfo:
         fingerprint=fingerprint,
         model=metadata["model"],
         source=metadata["source"],
+        **{name: _positive(metadata, name) for name in _CUTS if name in metadata},
     )
 
 
@@ -304,7 +310,7 @@ def _parted_names(kind: Kind, count: int) -> list[str]:
 def _positive(metadata: Mapping[str, str], name: str) -> int:
     value = int(metadata[name])
     if value < 1:
-        raise ValueError(f"its {name} compression is {value}")
+        raise ValueError(f"its {name} is {value}")
     return value
 
 
