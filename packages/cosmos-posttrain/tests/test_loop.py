@@ -1,139 +1,309 @@
-"""The loop: exact resume after a kill, averaged weights, schedule, and what it refuses."""
+"""The loop: exact resume after kills, averages, accumulation, steps that are not finite, and what it refuses."""
 
+import errno
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
+from inspect import unwrap
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from PIL import Image
 
-from cosmos_posttrain import LoopConfig, train
+from cosmos_posttrain import (
+    Batches,
+    LoopConfig,
+    Objective,
+    OptimizerConfig,
+    ParallelConfig,
+    Schedule,
+    checkpoints,
+    train,
+)
+from cosmos_posttrain.averages import Average
 from cosmos_tokenizer import InputError
 
-CONFIG = LoopConfig(steps=12, learning_rate=1e-2, save_every=4, validate_every=6, warmup=2)
-
-# The same objective in this process and in one that is killed.
-OBJECTIVE = '''
-import torch
-from torch import nn
-
-
-class Line:
-    """Fit a random linear map; noise comes from torch's global generator at every step."""
-
-    def __init__(self, stop_at=None, reached=lambda: None):
-        with torch.random.fork_rng():
-            torch.manual_seed(1)
-            self.module = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
-        self.stop_at, self.reached = stop_at, reached
-
-    def loss(self, step):
-        if step == self.stop_at:
-            self.reached()
-        x = torch.randn(16, 6)
-        return (self.module(x) - x[:, :3]).square().mean()
-
-    def validate(self, module):
-        return {"score": float(module(torch.ones(1, 6)).sum())}
-'''
-exec(OBJECTIVE)  # noqa: S102
-Line = globals()["Line"]
+SCRIPT = Path(__file__).with_name("line.py")
+FIELDS: dict[str, Any] = {
+    "steps": 13,
+    "optimizer": {"name": "adamw", "rate": 0.01, "options": {"weight_decay": 0.1}},
+    "schedule": {"warmup": 3, "shape": "cosine"},
+    "averages": [{"decay": 0.9}, {"width": 0.1}],
+    "save_every": 4,
+    "validate_every": 6,
+}
 
 
-def weights(module: nn.Module) -> list[torch.Tensor]:
-    return list(module.state_dict().values())
+@pytest.fixture
+def line() -> ModuleType:
+    """The objective and its batches."""
+    spec = importlib.util.spec_from_file_location("line_of_tests", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def silent(line: str) -> None:
-    del line
+    pass
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = train(Line(), CONFIG, tmp_path / "whole", say=silent)
-    script = f"""
-import os, signal
-from pathlib import Path
-from cosmos_posttrain import LoopConfig, train
-{OBJECTIVE}
-train(Line(7, lambda: os.kill(os.getpid(), signal.SIGKILL)), {CONFIG!r}, Path({str(tmp_path / "cut")!r}))
-"""
-    killed = subprocess.run([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    with (tmp_path / "cut/metrics.jsonl").open("a") as file:
-        file.write('{"step": 7, "lo')
-    resumed = train(Line(), CONFIG, tmp_path / "cut", resume=True, say=silent)
-    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed), strict=True))
-    steps = [json.loads(line)["step"] for line in (tmp_path / "cut/metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(set(steps))
-    assert steps[-1] == CONFIG.steps
+def run_script(run: Path, fields: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), str(run), json.dumps(fields), *options]
+    return subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
 
 
-def test_the_returned_weights_are_the_moving_average(tmp_path: Path) -> None:
-    objective = Line()
-    seen: list[list[torch.Tensor]] = []
-    loss = objective.loss
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
 
-    def watched(step: int) -> torch.Tensor:
-        seen.append([value.clone() for value in weights(objective.module)])
-        return loss(step)
 
-    objective.loss = watched
-    config = LoopConfig(steps=5, learning_rate=0.3, warmup=1, flat=1.0, ema=0.3)
-    averaged = train(objective, config, tmp_path / "run", say=silent)
-    trajectory = [*seen[1:], weights(objective.module)]
+@pytest.mark.parametrize("optimizer", [FIELDS["optimizer"], {"name": "muon", "rate": 0.01}])
+def test_a_run_killed_twice_ends_with_the_same_weights_bit_for_bit(
+    optimizer: dict[str, Any], line: ModuleType, tmp_path: Path
+) -> None:
+    fields = FIELDS | {"optimizer": optimizer}
+    whole = line.Line()
+    train(whole, line.PointStream(), line.config_of(fields), tmp_path / "whole", say=silent)
+    cut = tmp_path / "cut"
+    for stop, options in (("6", ()), ("11", ("--resume",))):
+        done = run_script(cut, fields, *options, "--kill-at", stop)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        with (cut / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 7, "lo')
+    resumed = line.Line()
+    train(resumed, line.PointStream(), line.config_of(fields), cut, resume=True, say=silent)
+    assert resumed.weights() == whole.weights()
+    assert [row["step"] for row in rows(cut)] == list(range(1, 14))
+    same = ("loss", "half", "rate", "grad_norm")
+    assert [[row[name] for name in same] for row in rows(cut)] == [
+        [row[name] for name in same] for row in rows(tmp_path / "whole")
+    ]
+
+
+def test_the_line_is_what_the_protocols_ask_for(line: ModuleType) -> None:
+    assert isinstance(line.Line(), Objective)
+    assert isinstance(line.PointStream(), Batches)
+
+
+def test_the_weights_left_are_the_first_average(line: ModuleType, tmp_path: Path) -> None:
+    def weights(model: Any) -> list[torch.Tensor]:
+        return [value.detach().clone() for value in model.module.parameters()]
+
+    fields = FIELDS | {"steps": 5, "schedule": {}, "averages": [{"decay": 0.3}, {"decay": 0.9}]}
+    # A run without averages leaves its last weights: cut short at every step, they are the trajectory.
+    trajectory = []
+    for steps in range(1, 6):
+        model = line.Line()
+        config = line.config_of(fields | {"steps": steps, "averages": []})
+        train(model, line.PointStream(), config, tmp_path / str(steps), say=silent)
+        trajectory.append(weights(model))
     expected = trajectory[0]
-    for later, kept in zip(trajectory[1:], (2 / 11, 3 / 12, 0.3, 0.3), strict=True):
+    for step, later in enumerate(trajectory[1:], start=2):
+        kept = min(0.3, (step - 1) / (step + 8))
         expected = [kept * a + (1 - kept) * b for a, b in zip(expected, later, strict=True)]
-    for a, b in zip(weights(averaged), expected, strict=True):
+    model, validated = line.Line(), []
+    validate = model.validate
+    model.validate = lambda: validated.append(weights(model)) or validate()
+    train(model, line.PointStream(), line.config_of(fields), tmp_path / "run", say=silent)
+    for a, b, c in zip(weights(model), expected, validated[-1], strict=True):
         torch.testing.assert_close(a, b)
+        assert torch.equal(a, c)
 
 
-def test_training_lowers_the_loss_and_keeps_two_checkpoints(tmp_path: Path) -> None:
-    config = LoopConfig(steps=60, learning_rate=2e-1, save_every=10, validate_every=20)
-    train(Line(), config, tmp_path / "run", say=silent)
-    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "score" in row] == [20, 40, 60]
-    assert rows[-1]["loss"] < 0.7 * rows[0]["loss"]
-    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step-50.pt", "step-60.pt"]
+def test_training_lowers_the_loss_and_keeps_the_newest_checkpoints(line: ModuleType, tmp_path: Path) -> None:
+    config = line.config_of(FIELDS | {"steps": 60, "save_every": 10, "validate_every": 20})
+    said: list[str] = []
+    stream = line.PointStream()
+    train(line.Line(), stream, config, tmp_path, say=said.append)
+    found = rows(tmp_path)
+    assert [row["step"] for row in found if "score" in row] == [20, 40, 60]
+    assert found[-1]["loss"] < 0.5 * found[0]["loss"]
+    assert all(row["half"] == pytest.approx(row["loss"] / 2) for row in found)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-50", "step-60"]
+    assert np.asarray(Image.open(tmp_path / "samples/step-60-grid.png")).shape == (4, 5, 3)
+    assert any((tmp_path / "tensorboard").iterdir())
+    assert said[-1].startswith("step 60/60, loss ")
+    assert all(word in said[-1] for word in ("steps/s", "samples/s", "left", "GB"))
+    assert stream.closed
 
 
-def test_the_rate_warms_up_stays_and_falls() -> None:
-    config = LoopConfig(steps=100, learning_rate=1.0, warmup=10, flat=0.5, final=0.1)
-    assert config.rate(0) == pytest.approx(0.1)
-    assert config.rate(9) == config.rate(30) == config.rate(50) == pytest.approx(1.0)
-    assert config.rate(75) == pytest.approx(0.55)
-    assert config.rate(100) == pytest.approx(0.1)
+def test_several_batches_of_one_step_are_one_larger_batch(line: ModuleType, tmp_path: Path) -> None:
+    class Joined(line.PointStream):
+        def __next__(self) -> Any:
+            one, two = super().__next__(), super().__next__()
+            return line.Points(x=torch.cat([one.x, two.x]), keys=one.keys + two.keys)
+
+    fields = FIELDS | {"optimizer": {"name": "sgd", "rate": 0.1}, "clip": 1e9}
+    parts, whole = line.Line(noisy=False), line.Line(noisy=False)
+    train(parts, line.PointStream(), line.config_of(fields | {"accumulate": 2}), tmp_path / "parts", say=silent)
+    train(whole, Joined(), line.config_of(fields), tmp_path / "whole", say=silent)
+    for a, b in zip(parts.module.parameters(), whole.module.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+    assert [row["loss"] for row in rows(tmp_path / "parts")] == pytest.approx(
+        [row["loss"] for row in rows(tmp_path / "whole")], abs=1e-6
+    )
 
 
-def test_a_young_average_forgets_sooner() -> None:
-    config = LoopConfig(steps=1, learning_rate=1.0, ema=0.999)
-    assert [config.decay(step) for step in (0, 1, 90, 8989)] == pytest.approx([0.1, 2 / 11, 0.91, 8990 / 8999])
-    assert config.decay(8991) == config.decay(10**6) == 0.999
+def test_gradients_are_clipped_to_their_norm(line: ModuleType, tmp_path: Path) -> None:
+    fields = FIELDS | {"optimizer": {"name": "sgd", "rate": 1.0}, "schedule": {}, "steps": 1, "averages": []}
+    free, clipped = line.Line(noisy=False), line.Line(noisy=False)
+    before = [p.detach().clone() for p in free.module.parameters()]
+    train(free, line.PointStream(), line.config_of(fields | {"clip": 1e9}), tmp_path / "a", say=silent)
+    train(clipped, line.PointStream(), line.config_of(fields | {"clip": 0.01}), tmp_path / "b", say=silent)
+    steps = [
+        torch.cat([(a - b).detach().flatten() for a, b in zip(before, model.module.parameters(), strict=True)])
+        for model in (free, clipped)
+    ]
+    assert rows(tmp_path / "a")[0]["grad_norm"] == pytest.approx(float(steps[0].norm()), rel=1e-5)
+    torch.testing.assert_close(steps[1], steps[0] * 0.01 / steps[0].norm(), atol=1e-7, rtol=1e-3)
 
 
-def test_what_cannot_be_trained_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="steps is 0"):
-        LoopConfig(steps=0, learning_rate=1.0)
-    with pytest.raises(InputError, match="learning_rate is -1"):
-        LoopConfig(steps=1, learning_rate=-1.0)
-    with pytest.raises(InputError, match="ema is 1.5"):
-        LoopConfig(steps=1, learning_rate=1.0, ema=1.5)
-    train(Line(), CONFIG, tmp_path / "run", say=silent)
-    with pytest.raises(InputError, match="already holds a run: resume it"):
-        train(Line(), CONFIG, tmp_path / "run", say=silent)
-    longer = LoopConfig(steps=99, learning_rate=1e-2)
-    with pytest.raises(InputError, match="was made with {'steps': 12"):
-        train(Line(), longer, tmp_path / "run", resume=True, say=silent)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(tmp_path: Path) -> None:
-    objective = Line()
+def test_a_step_that_is_not_finite_is_passed_over_and_its_samples_are_named(line: ModuleType, tmp_path: Path) -> None:
+    objective, said = line.Line(), []
     loss = objective.loss
-    objective.loss = lambda step: loss(step) * (float("nan") if step == 5 else 1.0)
-    with pytest.raises(FloatingPointError, match="loss of step 5 is nan"):
-        train(objective, CONFIG, tmp_path / "run", say=silent)
-    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["step-4.pt"]
+    objective.loss = lambda batch, step: {
+        name: value * (float("nan") if step in (2, 5) else 1.0) for name, value in loss(batch, step).items()
+    }
+    train(objective, line.PointStream(), line.config_of(FIELDS), tmp_path, say=said.append)
+    assert all(np.isfinite(value).all() for value in objective.weights().values())
+    assert sum("not finite, passed over" in text for text in said) == 2
+    found = json.loads((tmp_path / "nonfinite/step-3.json").read_text())
+    assert found["keys"] == [f"2-{i}" for i in range(16)]
+    assert json.loads((tmp_path / "checkpoints/step-12/progress.json").read_text())["not_finite"] == 2
+
+
+def test_too_many_such_steps_end_the_run_and_keep_what_was_saved(line: ModuleType, tmp_path: Path) -> None:
+    objective = line.Line()
+    loss = objective.loss
+    objective.loss = lambda batch, step: {
+        name: value * (float("inf") if step >= 5 else 1.0) for name, value in loss(batch, step).items()
+    }
+    config = line.config_of(FIELDS | {"most_not_finite": 2})
+    with pytest.raises(
+        FloatingPointError, match=r"step 8: .*3 times by now; .*nonfinite/step-8\.json names the samples"
+    ):
+        train(objective, line.PointStream(), config, tmp_path, say=silent)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-4"]
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_taken(line: ModuleType, tmp_path: Path) -> None:
+    whole = line.Line()
+    train(whole, line.PointStream(), line.config_of(FIELDS), tmp_path, say=silent)
+    newest = tmp_path / "checkpoints/step-13"
+    data = next(newest.glob("__0_*"))
+    data.write_bytes(data.read_bytes()[:-1] + b"!")
+    (tmp_path / "checkpoints/step-14.partial").mkdir()
+    again, said = line.Line(), []
+    train(again, line.PointStream(), line.config_of(FIELDS), tmp_path, resume=True, say=said.append)
+    assert again.weights() == whole.weights()
+    assert "step-13: is damaged (__0_0.distcp is not what was written); the one before it is taken" in said[0]
+    assert "resumed behind step 12" in said[1]
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["damaged-step-13", "step-12", "step-13"]
+
+
+@pytest.mark.parametrize("damage", ["whole.json", "progress.json", ".metadata", "__0_0.distcp"])
+def test_a_checkpoint_that_lacks_a_file_is_none(damage: str, line: ModuleType, tmp_path: Path) -> None:
+    train(line.Line(), line.PointStream(), line.config_of(FIELDS), tmp_path, say=silent)
+    (tmp_path / "checkpoints/step-13" / damage).unlink()
+    said: list[str] = []
+    train(line.Line(), line.PointStream(), line.config_of(FIELDS), tmp_path, resume=True, say=said.append)
+    assert f"damaged ({damage}: No such file" in said[0]
+
+
+def test_a_full_disk_stops_the_run_in_one_line_and_keeps_what_was_saved(
+    line: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, count = checkpoints.dcp.save, []
+
+    def full(*given: Any, **named: Any) -> Any:
+        count.append(1)
+        if len(count) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return save(*given, **named)
+
+    monkeypatch.setattr(checkpoints.dcp, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(line.Line(), line.PointStream(), line.config_of(FIELDS), tmp_path, say=silent)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-4"]
+
+
+def test_what_cannot_be_trained_is_named(line: ModuleType, tmp_path: Path) -> None:
+    adamw = OptimizerConfig(rate=1.0)
+    for fields, said in (
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 1, "clip": 0.0}, "clip is 0.0"),
+        ({"steps": 1, "accumulate": 0}, "accumulate is 0"),
+        ({"steps": 1, "most_not_finite": -1}, "most_not_finite is -1"),
+        ({"steps": 1, "averages": (Average(decay=0.9), Average(decay=0.9))}, "each profile once"),
+    ):
+        with pytest.raises(InputError, match=said):
+            LoopConfig(optimizer=adamw, **fields)
+    config = line.config_of(FIELDS)
+    train(line.Line(), line.PointStream(), config, tmp_path, say=silent)
+    with pytest.raises(InputError, match="already holds a run: resume it"):
+        train(line.Line(), line.PointStream(), config, tmp_path, say=silent)
+    other = line.config_of(FIELDS | {"clip": 0.5})
+    with pytest.raises(InputError, match=r"begun with clip 1\.0, and now it is 0\.5"):
+        train(line.Line(), line.PointStream(), other, tmp_path, resume=True, say=silent)
+    larger = line.Line()
+    larger.module[2] = torch.nn.Linear(6, 5)
+    with pytest.raises(InputError, match="belong|those of another network"):
+        train(larger, line.PointStream(), config, tmp_path, resume=True, say=silent)
+
+
+def test_a_finished_run_goes_on_to_more_steps(line: ModuleType, tmp_path: Path) -> None:
+    fields = FIELDS | {"schedule": {"warmup": 3}}
+    whole, parts = line.Line(), line.Line()
+    train(whole, line.PointStream(), line.config_of(fields), tmp_path / "whole", say=silent)
+    train(line.Line(), line.PointStream(), line.config_of(fields | {"steps": 7}), tmp_path / "parts", say=silent)
+    train(parts, line.PointStream(), line.config_of(fields), tmp_path / "parts", resume=True, say=silent)
+    assert parts.weights() == whole.weights()
+
+
+def test_wandb_that_is_missing_is_one_line_that_names_the_extra(line: ModuleType, tmp_path: Path) -> None:
+    if importlib.util.find_spec("wandb") is not None:
+        pytest.skip("wandb is installed")
+    config = LoopConfig(steps=1, optimizer=OptimizerConfig(rate=0.1), schedule=Schedule(), wandb="project")
+    with pytest.raises(InputError, match=r"pip install 'cosmos-posttrain\[wandb\]'"):
+        train(line.Line(), line.PointStream(), config, tmp_path, say=silent)
+
+
+@pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
+def test_recomputing_changes_nothing(checkpointing: str, line: ModuleType, tmp_path: Path) -> None:
+    plain, recomputed = line.Line(), line.Line()
+    train(plain, line.PointStream(), line.config_of(FIELDS), tmp_path / "a", say=silent)
+    config = line.config_of(FIELDS | {"parallel": {"checkpointing": checkpointing}})
+    train(recomputed, line.PointStream(), config, tmp_path / "b", say=silent)
+    assert plain.weights() == recomputed.weights()
+
+
+def test_low_precision_keeps_masters_in_float32(line: ModuleType, tmp_path: Path) -> None:
+    model = line.Line()
+    config = line.config_of(FIELDS | {"steps": 40, "parallel": {"precision": "bfloat16"}})
+    train(model, line.PointStream(), config, tmp_path, say=silent)
+    assert {p.dtype for p in model.module.parameters()} == {torch.float32}
+    assert rows(tmp_path)[-1]["loss"] < 0.7 * rows(tmp_path)[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"weights": "cut"}, "weights is 'cut': use one of replicated, sharded"),
+        ({"checkpointing": "some"}, "checkpointing is 'some'"),
+        ({"precision": "float16"}, "precision is 'float16'"),
+        ({"shard_over": -1}, "shard_over is -1"),
+    ],
+)
+def test_another_way_to_run_is_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        unwrap(ParallelConfig.__init__)(object.__new__(ParallelConfig), **fields)

@@ -1,207 +1,334 @@
-"""The training loop: any objective, with moving average, schedule, checkpoints and exact resume.
+"""The training loop: any objective, on one process or many, with moving averages, checkpoints and exact resume.
 
-The order of batches and every random draw follow from the seed and the step alone, so a run that was killed and
-resumed ends with the same weights as one that was not.
+It pre-trains and post-trains every model of the family (arXiv 2501.03575, sections 4.1, 5.1 and 5.2). Every random draw
+follows from the seed and the step, and the order of batches from their position, so that a run that was killed and
+resumed ends with the same weights, bit for bit, as one that was not.
 """
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
-from cosmos_posttrain.muon import Muon
+from cosmos_posttrain import optimizers
+from cosmos_posttrain.averages import Average, Averages
+from cosmos_posttrain.checkpoints import Checkpoints, one_process_is_fine
+from cosmos_posttrain.journal import Journal
+from cosmos_posttrain.optimizers import OptimizerConfig, ParameterGroup
+from cosmos_posttrain.parallel import Parallel, ParallelConfig, processes, whole_tensor
+from cosmos_posttrain.schedules import Schedule
 from cosmos_tokenizer import InputError
-from cosmos_tokenizer.atomic import write_whole
 from cosmos_tokenizer.jsontext import to_json
 
-KEPT_CHECKPOINTS = 2
-REPORT_SECONDS = 5.0
+MAY_CHANGE = ("steps", "parallel", "save_every", "validate_every", "keep", "most_not_finite", "wandb")
+"""What a resumed run may set anew; the rest decides the weights."""
 
 
 @runtime_checkable
-class Objective(Protocol):
-    """What is trained and how it is scored; anything with these members will do."""
+class Batch(Protocol):
+    """What an objective takes; the loop asks for the names of its samples alone."""
 
     @property
-    def module(self) -> nn.Module:
-        """The network whose parameters are optimised."""
+    def keys(self) -> tuple[str, ...]:
+        """Name of each sample, to find it again."""
         ...
 
-    def loss(self, step: int) -> Tensor:
-        """Scalar loss of the batch that belongs to ``step``, with a gradient."""
+
+B_contra = TypeVar("B_contra", contravariant=True)
+B_co = TypeVar("B_co", bound=Batch, covariant=True)
+B = TypeVar("B", bound=Batch)
+
+
+@runtime_checkable
+class Objective(Protocol[B_contra]):
+    """What is trained and how it is scored; anything with these methods will do."""
+
+    def shard(self, parallel: Parallel) -> None:
+        """Spread the modules over the run's processes, by ``parallel.block`` and ``parallel.whole``; called first."""
         ...
 
-    def validate(self, module: nn.Module) -> dict[str, float]:
-        """Figures of ``module`` (the averaged weights) on data kept aside, for the metrics file."""
+    def groups(self) -> Sequence[ParameterGroup]:
+        """Parameters to train, as they are after ``shard``."""
+        ...
+
+    def loss(self, batch: B_contra, step: int) -> Mapping[str, Tensor]:
+        """Scalars of this process's part of a batch: "loss", a mean over samples, and others, to be recorded."""
+        ...
+
+    def validate(self) -> Mapping[str, float | np.ndarray]:
+        """Numbers, and pictures (uint8 H W 3), of the modules as they are, on data kept aside; {} for nothing."""
+        ...
+
+
+@runtime_checkable
+class Batches(Protocol[B_co]):
+    """Batches without end, from a position that can be saved."""
+
+    def __next__(self) -> B_co:
+        """This process's part of the next batch."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position behind the batches handed out, as JSON takes it, the same for any number of processes."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a position."""
+        ...
+
+    def close(self) -> None:
+        """End what reads ahead."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopConfig:
-    """Length, schedule and bookkeeping of a run; the batch belongs to the objective."""
+    """Length, optimiser and bookkeeping of a run; the batch belongs to the data.
+
+    `clip`: largest norm of the gradient. `accumulate`: batches of one step. `keep`: checkpoints that stay. `averages`:
+    moving averages, of which the first is what a finished run gives. `most_not_finite`: steps passed over because their
+    loss or gradient was not finite, before the run stops. `wandb`: project of Weights & Biases to log to.
+    """
 
     steps: int
-    learning_rate: float
-    warmup: int = 30
-    flat: float = 0.4
-    """Share of the run at the full rate; a cosine takes the rest."""
-    final: float = 0.03
-    """Rate at the end, as a share of ``learning_rate``."""
+    optimizer: OptimizerConfig
+    schedule: Schedule = Schedule()
+    averages: tuple[Average, ...] = (Average(decay=0.999),)
+    parallel: ParallelConfig = ParallelConfig()
     clip: float = 1.0
-    """Largest norm of the gradient."""
-    ema: float = 0.999
-    """Decay of the moving average, once the run is long enough for it: see :meth:`decay`."""
+    accumulate: int = 1
     seed: int = 0
     save_every: int = 500
     validate_every: int = 500
+    keep: int = 2
+    most_not_finite: int = 10
+    wandb: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "save_every", "validate_every"):
+        for name in ("steps", "save_every", "validate_every", "keep", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if not 0 <= self.ema <= 1:
-            raise InputError(f"ema is {self.ema}: it must lie in 0 ... 1")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate is {self.learning_rate}: it must be positive")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up, flat, then a cosine down to ``final``."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        done = max(0.0, (step / self.steps - self.flat) / (1 - self.flat)) if self.flat < 1 else 0.0
-        return self.learning_rate * (self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2)
-
-    def decay(self, step: int) -> float:
-        """Share of the moving average that a step keeps; a young average forgets its first weights sooner."""
-        return min(self.ema, (1 + step) / (10 + step))
+        if not self.clip > 0:
+            raise InputError(f"clip is {self.clip}: it must be positive")
+        if self.most_not_finite < 0:
+            raise InputError(f"most_not_finite is {self.most_not_finite}: give a number from 0 up")
+        names = [average.name for average in self.averages]
+        if len(set(names)) < len(names):
+            raise InputError(f"averages has {', '.join(names)}: each profile once")
 
 
 def train(
-    objective: Objective,
+    objective: Objective[B],
+    batches: Batches[B],
     config: LoopConfig,
-    run: Path,
+    run: Path | str,
     *,
     resume: bool = False,
     say: Callable[[str], None] = print,
-) -> nn.Module:
-    """Optimise ``objective`` and return a copy of its module with the averaged weights.
+) -> None:
+    """Optimise ``objective``; behind it, its parameters are those of the first moving average, where there is one.
 
-    Writes ``run/metrics.jsonl`` (one JSON object a report: ``step``, ``loss``, ``rate``, ``seconds``, and validation
-    figures) and ``run/checkpoints/step-N.pt``, of which the newest two stay.
+    Writes into ``run``: ``metrics.jsonl`` (an object a step: ``step``, ``loss``, ``rate``, ``grad_norm``, what the
+    objective adds, ``seconds``), ``tensorboard``, ``samples``, and ``checkpoints/step-N``. Under ``torchrun`` every
+    process calls it alike.
 
     Args:
-        objective: module, loss and validation.
-        config: length, schedule, bookkeeping.
+        objective: modules, loss and validation.
+        batches: of this process; closed at the end.
+        config: length, optimiser, bookkeeping.
         run: folder of the run; without ``resume`` it must hold no checkpoint yet.
-        resume: go on from the newest checkpoint, or start where there is none.
-        say: takes each line of progress.
+        resume: go on from the newest whole checkpoint, or start where there is none.
+        say: takes each line of progress, in the first process.
 
     Raises:
-        InputError: the folder already holds a run, or its checkpoint belongs to another config.
-        FloatingPointError: the loss is not finite.
+        InputError: the folder already holds a run, or its checkpoint belongs to another config or network.
+        FloatingPointError: too many steps were not finite.
+        OSError: a checkpoint cannot be written; those before it are still there.
     """
-    module = objective.module
-    averaged = AveragedModel(module, multi_avg_fn=_moving_average(config))
-    optimizer = Muon(module.parameters(), lr=config.learning_rate)
-    state = _State(module, averaged, optimizer, config, run)
-    first = state.restore() if resume else state.begin()
-    began = reported = time.monotonic()
-    for step in range(first, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate(step)
-        torch.manual_seed((config.seed << 32) + step)
-        loss = objective.loss(step)
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"the loss of step {step} is {loss.item()}: resume from {run} at a lower rate")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), config.clip)
-        optimizer.step()
-        averaged.update_parameters(module)
-
-        done, now = step + 1, time.monotonic()
-        last = done == config.steps
-        figures = {"step": done, "loss": loss.item(), "rate": config.rate(step), "seconds": round(now - began, 2)}
-        validated = last or done % config.validate_every == 0
-        if validated:
-            with torch.no_grad():
-                figures |= objective.validate(averaged.module)
-        if validated or now - reported >= REPORT_SECONDS:
-            reported = time.monotonic()
-            state.log(figures)
-            left = (now - began) / (done - first) * (config.steps - done)
-            say(", ".join(f"{name} {value:.5g}" for name, value in figures.items()) + f", left {left:.0f} s")
-        if last or done % config.save_every == 0:
-            state.save(done)
-    return averaged.module
-
-
-def _moving_average(config: LoopConfig) -> Callable[[Any, Any, Any], None]:
-    """How `AveragedModel` counts later weights in; the first it copies, and a checkpoint keeps its count."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - config.decay(int(updates)))
-
-    return update
-
-
-class _State:
-    """Everything a checkpoint holds, and the folder it lives in."""
-
-    def __init__(
-        self, module: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer, config: LoopConfig, run: Path
-    ) -> None:
-        self.parts: dict[str, Any] = {"module": module, "averaged": averaged, "optimizer": optimizer}
-        self.config = config
-        self.folder = run / "checkpoints"
-        self.metrics = run / "metrics.jsonl"
-
-    def begin(self) -> int:
-        if list(self._checkpoints()):
-            raise InputError(f"{self.folder.parent} already holds a run: resume it or name another folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.metrics.write_text("")
-        return 0
-
-    def restore(self) -> int:
-        checkpoints = list(self._checkpoints())
-        if not checkpoints:
-            return self.begin()
-        saved = torch.load(checkpoints[-1], weights_only=True)
-        if saved["config"] != asdict(self.config):
-            theirs = {name: value for name, value in saved["config"].items() if value != asdict(self.config)[name]}
-            raise InputError(f"{checkpoints[-1]} was made with {theirs}: resume with the same settings")
-        for name, part in self.parts.items():
-            part.load_state_dict(saved[name])
-        # A kill may have cut the last line short.
-        lines = [line for line in self.metrics.read_text().splitlines(keepends=True) if line.endswith("}\n")]
-        kept = "".join(line for line in lines if json.loads(line)["step"] <= saved["step"])
-        write_whole(self.metrics, kept.encode())
-        return saved["step"]
-
-    def save(self, step: int) -> None:
-        target = self.folder / f"step-{step}.pt"
-        beside = target.with_suffix(".partial")
-        state = {name: part.state_dict() for name, part in self.parts.items()}
+    with processes(), one_process_is_fine():
         try:
-            torch.save({"step": step, "config": asdict(self.config), **state}, beside)
-            beside.replace(target)
+            _Run(objective, batches, config, Path(run), resume, say).train()
         finally:
-            beside.unlink(missing_ok=True)
-        for old in list(self._checkpoints())[:-KEPT_CHECKPOINTS]:
-            old.unlink()
+            batches.close()
 
-    def log(self, figures: dict[str, Any]) -> None:
-        with self.metrics.open("a") as file:
-            file.write(to_json(figures) + "\n")
 
-    def _checkpoints(self) -> Iterator[Path]:
-        return iter(sorted(self.folder.glob("step-*.pt"), key=lambda path: int(path.stem.removeprefix("step-"))))
+@dataclass(kw_only=True, slots=True)
+class _Progress:
+    """What a checkpoint holds beside tensors."""
+
+    step: int = 0
+    not_finite: int = 0
+    batches: dict[str, Any] = field(default_factory=dict)
+
+
+class _Run(Generic[B]):
+    def __init__(
+        self,
+        objective: Objective[B],
+        batches: Batches[B],
+        config: LoopConfig,
+        run: Path,
+        resume: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self.objective, self.batches, self.config, self.run = objective, batches, config, run
+        self.parallel = Parallel(config.parallel)
+        self.say = say if self.parallel.rank == 0 else _silent
+        objective.shard(self.parallel)
+        groups = objective.groups()
+        self.parameters = {name: value for group in groups for name, value in group.parameters.items()}
+        averaged = {name: value for group in groups if group.averaged for name, value in group.parameters.items()}
+        self.averages = Averages(averaged, config.averages)
+        self.optimizer = optimizers.build(config.optimizer, groups)
+        self.checkpoints = Checkpoints(run / "checkpoints", self.parallel, kept=config.keep)
+        self.progress = self._resumed() if resume else self._begun()
+
+    def train(self) -> None:
+        config, first = self.config, self.progress.step
+        journal = None
+        if self.parallel.rank == 0:
+            journal = Journal(self.run, steps=config.steps, first=first, wandb=config.wandb, say=self.say)
+        try:
+            for step in range(first, config.steps):
+                figures, samples = self._step(step, journal)
+                done = step + 1
+                validated = done == config.steps or done % config.validate_every == 0
+                if validated:
+                    figures |= self._validated(done, journal)
+                if journal is not None:
+                    journal.log(done, figures, samples=samples, last=validated)
+                if done == config.steps or done % config.save_every == 0:
+                    self._save(done)
+            self.checkpoints.wait()
+        finally:
+            self.checkpoints.close()
+            if journal is not None:
+                journal.close()
+        self.parallel.barrier()
+        if config.averages:
+            self.averages.copy_to_parameters(config.averages[0])
+
+    def _step(self, step: int, journal: Journal | None) -> tuple[dict[str, float], int]:
+        """One update; its figures, and how many samples it saw over all processes."""
+        config = self.config
+        rate = config.optimizer.rate * config.schedule.factor(step, config.steps)
+        optimizers.set_rate(self.optimizer, rate)
+        torch.manual_seed(_seed(config.seed, step, self.parallel.rank))
+        keys: tuple[str, ...] = ()
+        sums: dict[str, Tensor] = {}
+        for turn in range(config.accumulate):
+            batch = next(self.batches)
+            keys += tuple(batch.keys)
+            with self.parallel.gradients_stay_here(turn + 1 < config.accumulate):
+                with self.parallel.autocast():
+                    terms = self.objective.loss(batch, step)
+                (terms["loss"] / config.accumulate).backward()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.detach() / config.accumulate
+        self.progress.batches = self.batches.state_dict()
+        norm = self._clip()
+        figures = self.parallel.mean(sums) | {"rate": rate, "grad_norm": norm}
+        if math.isfinite(figures["loss"]) and math.isfinite(norm):
+            self.optimizer.step()
+            self.averages.update(step + 1)
+        else:
+            self._pass_over(step + 1, keys, figures["loss"], journal)
+        self.optimizer.zero_grad(set_to_none=True)
+        return figures, len(keys) * self.parallel.world
+
+    def _clip(self) -> float:
+        """Scale all gradients down to the largest norm allowed, and return the norm that they had."""
+        with_gradient = [value for value in self.parameters.values() if value.grad is not None]
+        # Tensors in parts and whole ones do not mix in one call.
+        squares = [
+            torch.nn.utils.get_total_norm([value.grad for value in part if value.grad is not None]).square()
+            for part in _by_kind(with_gradient)
+        ]
+        norm = sum((whole_tensor(square).cpu() for square in squares), torch.zeros(())).sqrt()
+        if norm > self.config.clip:
+            factor = self.config.clip / (norm + 1e-6)
+            for value in with_gradient:
+                assert value.grad is not None
+                value.grad.mul_(factor.to(value.grad.device))
+        return float(norm)
+
+    def _pass_over(self, step: int, keys: tuple[str, ...], loss: float, journal: Journal | None) -> None:
+        self.progress.not_finite += 1
+        where = journal.not_finite(step, keys, loss) if journal is not None else None
+        count, most = self.progress.not_finite, self.config.most_not_finite
+        if count > most:
+            raise FloatingPointError(
+                f"step {step}: loss or gradient is not finite, {count} times by now; {where} names the samples; "
+                "resume with a lower rate, or in float32"
+            )
+        self.say(f"step {step}: loss or gradient is not finite, passed over ({count} of at most {most}); see {where}")
+
+    def _validated(self, step: int, journal: Journal | None) -> dict[str, float]:
+        with torch.no_grad(), self.averages.in_place():
+            found = self.objective.validate()
+        pictures = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+        if journal is not None:
+            for name, picture in pictures.items():
+                journal.picture(step, name, picture)
+        return {name: float(value) for name, value in found.items() if name not in pictures}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        state = optimizers.state_tensors(self.optimizer, self.parameters)
+        return (
+            {f"parameters.{name}": value.detach() for name, value in self.parameters.items()}
+            | {f"optimizer.{name}": value for name, value in state.items()}
+            | {f"averages.{name}": value for name, value in self.averages.tensors().items()}
+        )
+
+    def _save(self, step: int) -> None:
+        self.progress.step = step
+        self.checkpoints.save(step, self._tensors(), asdict(self.progress) | {"config": _plain(self.config)})
+
+    def _begun(self) -> _Progress:
+        if self.parallel.first(self.checkpoints.exist()):
+            raise InputError(f"{self.run} already holds a run: resume it or name another folder")
+        return _Progress()
+
+    def _resumed(self) -> _Progress:
+        optimizers.make_state(self.optimizer)
+        saved = self.checkpoints.restore(self._tensors(), self.say, check=self._check_config)
+        if saved is None:
+            self.optimizer = optimizers.build(self.config.optimizer, self.objective.groups())
+            return _Progress()
+        self.batches.load_state_dict(saved["batches"])
+        self.say(f"{self.run}: resumed behind step {saved['step']}")
+        return _Progress(step=saved["step"], not_finite=saved["not_finite"], batches=saved["batches"])
+
+    def _check_config(self, saved: Mapping[str, Any]) -> None:
+        mine = _plain(self.config)
+        for name, value in saved["config"].items():
+            if name not in MAY_CHANGE and mine.get(name) != value:
+                raise InputError(
+                    f"{self.run} was begun with {name} {value}, and now it is {mine.get(name)}: resume with the same "
+                    "settings, or name another folder"
+                )
+
+
+def _plain(config: LoopConfig) -> dict[str, Any]:
+    return json.loads(to_json(asdict(config)))
+
+
+def _by_kind(values: list[torch.nn.Parameter]) -> list[list[torch.nn.Parameter]]:
+    kinds: dict[type, list[torch.nn.Parameter]] = {}
+    for value in values:
+        kinds.setdefault(type(value.data), []).append(value)
+    return list(kinds.values())
+
+
+def _seed(*of: int) -> int:
+    return int(np.random.SeedSequence(of).generate_state(1, np.uint64)[0])
+
+
+def _silent(line: str) -> None:
+    pass

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 # Quintic Newton-Schulz iteration that takes all singular values near 1.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -21,7 +22,7 @@ class Muon(torch.optim.Optimizer):
     """Muon on parameters of two or more axes, Adam on the rest.
 
     Args:
-        parameters: of a network.
+        parameters: of a network, or groups of them as every optimiser of torch takes them.
         lr: learning rate of both; a matrix update has about the root mean square of an Adam update at that rate.
         momentum: of the matrices, with Nesterov's look-ahead.
         betas, eps: of Adam.
@@ -29,7 +30,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         *,
         lr: float,
         momentum: float = 0.95,
@@ -62,11 +63,19 @@ def orthogonalise(update: Tensor) -> Tensor:
     return (x.T if tall else x).reshape(update.shape)
 
 
+def _orthogonalised(update: Tensor) -> Tensor:
+    """``orthogonalise`` of a matrix that may lie in parts over processes: each makes the whole and keeps its part."""
+    if not isinstance(update, DTensor):
+        return orthogonalise(update)
+    whole = orthogonalise(update.full_tensor())
+    return distribute_tensor(whole, update.device_mesh, update.placements, src_data_rank=None)
+
+
 def _muon(parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
     if not state:
         state["momentum"] = torch.zeros_like(parameter)
     state["momentum"].lerp_(grad, 1 - group["momentum"])
-    update = orthogonalise(grad.lerp(state["momentum"], group["momentum"]))
+    update = _orthogonalised(grad.lerp(state["momentum"], group["momentum"]))
     rows = parameter.shape[0]
     largest = max(rows, parameter.numel() // rows)
     parameter.sub_(update, alpha=group["lr"] * _ADAM_RMS * largest**0.5)
@@ -74,11 +83,12 @@ def _muon(parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[st
 
 def _adam(parameter: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
     if not state:
-        state |= {"step": 0, "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
+        state |= {"step": torch.zeros(()), "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
     state["step"] += 1
     beta1, beta2 = group["betas"]
+    step = int(state["step"])
     state["mean"].lerp_(grad, 1 - beta1)
     state["square"].lerp_(grad.square(), 1 - beta2)
-    mean = state["mean"] / (1 - beta1 ** state["step"])
-    square = state["square"] / (1 - beta2 ** state["step"])
+    mean = state["mean"] / (1 - beta1**step)
+    square = state["square"] / (1 - beta2**step)
     parameter.sub_(group["lr"] * mean / (square.sqrt() + group["eps"]))

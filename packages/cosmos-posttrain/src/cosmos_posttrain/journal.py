@@ -1,0 +1,124 @@
+"""What a run tells: `metrics.jsonl`, TensorBoard, Weights & Biases, pictures, and a line of progress."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+
+from cosmos_tokenizer import InputError
+from cosmos_tokenizer.atomic import whole_file, write_whole
+from cosmos_tokenizer.jsontext import to_json
+
+REPORT_SECONDS = 5.0
+
+
+class Journal:
+    """The records of one run; only the first process keeps one."""
+
+    def __init__(self, run: Path, *, steps: int, first: int, wandb: str | None, say: Callable[[str], None]) -> None:
+        """Open the records, cut back to what stood there after step ``first``.
+
+        Args:
+            run: folder of the run.
+            steps: of the whole run.
+            first: steps that are done.
+            wandb: project to log to, or None.
+            say: takes each line of progress.
+
+        Raises:
+            InputError: a project is named and wandb is missing.
+        """
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        run.mkdir(parents=True, exist_ok=True)
+        self._run, self._steps, self._first, self._say = run, steps, first, say
+        self._lines = run / "metrics.jsonl"
+        self._cut(first)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
+        self._wandb = None if wandb is None else _wandb_run(wandb, run)
+        self._began = self._reported = time.monotonic()
+        self._samples = 0
+
+    def log(self, step: int, figures: Mapping[str, float], *, samples: int, last: bool) -> None:
+        """Record one step's figures; now and then, and behind the last step, say a line.
+
+        Args:
+            step: counted from 1.
+            figures: numbers by name, "loss" first.
+            samples: of the step, over all processes.
+            last: whether it is the last step, or one with validation figures.
+        """
+        now = time.monotonic()
+        self._samples += samples
+        seconds = round(now - self._began, 3)
+        with self._lines.open("a") as file:
+            file.write(to_json({"step": step, **figures, "seconds": seconds}) + "\n")
+        for name, value in figures.items():
+            self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(figures), step=step)
+        if last or now - self._reported >= REPORT_SECONDS:
+            self._reported = now
+            rate = (step - self._first) / max(seconds, 1e-9)
+            said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            self._say(
+                f"step {step}/{self._steps}, {said}, {rate:.3g} steps/s, {self._samples / max(seconds, 1e-9):.3g} "
+                f"samples/s, {_duration((self._steps - step) / max(rate, 1e-9))} left, {_memory() / 1e9:.2f} GB"
+            )
+
+    def picture(self, step: int, name: str, picture_HWC: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Write a picture to `samples/step-N-NAME.png` and TensorBoard."""
+        path = self._run / "samples" / f"step-{step}-{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        with whole_file(path) as beside:
+            Image.fromarray(picture_HWC).save(beside, format="PNG")
+        self._board.add_image(name, picture_HWC, step, dataformats="HWC")
+
+    def not_finite(self, step: int, keys: tuple[str, ...], loss: float) -> Path:
+        """Write which samples made a loss or gradient that is not finite, for replay."""
+        path = self._run / "nonfinite" / f"step-{step}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, to_json({"step": step, "loss": loss, "keys": list(keys)}).encode())
+        return path
+
+    def close(self) -> None:
+        """End the records."""
+        self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def _cut(self, step: int) -> None:
+        text = self._lines.read_text() if step and self._lines.exists() else ""
+        # A kill may have cut the last line short.
+        lines = [line for line in text.splitlines(keepends=True) if line.endswith("}\n")]
+        write_whole(self._lines, "".join(line for line in lines if json.loads(line)["step"] <= step).encode())
+
+
+def _wandb_run(project: str, run: Path) -> Any:  # noqa: ANN401 - wandb is not there to be named
+    try:
+        import wandb  # type: ignore[import-not-found]
+    except ModuleNotFoundError as error:
+        raise InputError("logging to Weights & Biases needs it: pip install 'cosmos-posttrain[wandb]'") from error
+    return wandb.init(project=project, name=run.name, dir=str(run), id=run.name, resume="allow")
+
+
+def _memory() -> int:
+    """Most bytes held so far: on the GPU where there is one, else by this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
