@@ -1,8 +1,8 @@
 """A small objective and its batches, for tests of the loop in this process and, as a script, in others.
 
-    [torchrun --nproc-per-node 2] python line.py RUN CONFIG.json [--resume] [--kill-at STEP]
+    [torchrun --nproc-per-node 2] python line.py RUN CONFIG [RUN CONFIG ...] [--resume] [--kill-at STEP]
 
-It prints the trained parameters as JSON.
+Configs are JSON. For each it prints the trained parameters as JSON.
 """
 
 import argparse
@@ -96,8 +96,7 @@ def config_of(fields: dict[str, Any]) -> LoopConfig:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("run", type=Path)
-    parser.add_argument("config", type=json.loads)
+    parser.add_argument("runs", nargs="+")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--kill-at", type=int)
     args = parser.parse_args()
@@ -108,12 +107,14 @@ def main() -> None:
 
     with processes():
         rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-        line = Line(noisy=world == 1 and "parallel" not in args.config)
-        stream = PointStream(rank, world, seen)
-        run_loop(line, stream, config_of(args.config), args.run, resume=args.resume, say=lambda line: None)
-        weights = line.weights()
-        if rank == 0:
-            print(json.dumps(weights))
+        for run, text in zip(args.runs[::2], args.runs[1::2], strict=True):
+            config = json.loads(text)
+            line = Line(noisy=world == 1 and "parallel" not in config)
+            stream = PointStream(rank, world, seen)
+            run_loop(line, stream, config_of(config), Path(run), resume=args.resume, say=lambda line: None)
+            weights = line.weights()
+            if rank == 0:
+                print(json.dumps(weights))
 
 
 if __name__ == "__main__":

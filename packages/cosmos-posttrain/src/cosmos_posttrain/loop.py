@@ -246,11 +246,11 @@ class _Run(Generic[B]):
         """Scale all gradients down to the largest norm allowed, and return the norm that they had."""
         with_gradient = [value for value in self.parameters.values() if value.grad is not None]
         # Tensors in parts and whole ones do not mix in one call.
-        squares = [
-            torch.nn.utils.get_total_norm([value.grad for value in part if value.grad is not None]).square()
+        norms = [
+            whole_tensor(torch.nn.utils.get_total_norm([value.grad for value in part if value.grad is not None]))
             for part in _by_kind(with_gradient)
         ]
-        norm = sum((whole_tensor(square).cpu() for square in squares), torch.zeros(())).sqrt()
+        norm = sum((norm.cpu().square() for norm in norms), torch.zeros(())).sqrt()
         if norm > self.config.clip:
             factor = self.config.clip / (norm + 1e-6)
             for value in with_gradient:
@@ -272,6 +272,7 @@ class _Run(Generic[B]):
     def _validated(self, step: int, journal: Journal | None) -> dict[str, float]:
         with torch.no_grad(), self.averages.in_place():
             found = self.objective.validate()
+            self.parallel.forget_gathered()
         pictures = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
         if journal is not None:
             for name, picture in pictures.items():

@@ -87,7 +87,7 @@ class Parallel:
             module = checkpoint_wrapper(module)
         elif self.config.checkpointing == "selective":
             module = checkpoint_wrapper(module, context_fn=_keep_products)
-        return self._sharded(module)
+        return self._sharded(module, output=None)
 
     def whole(self, module: nn.Module) -> None:
         """A module that the objective calls: on the device, and its gradients or weights shared among processes."""
@@ -97,7 +97,7 @@ class Parallel:
         if self.config.weights == "replicated":
             replicate(module, broadcast_buffers=False)
         else:
-            self._sharded(module)
+            self._sharded(module, output=torch.float32)
         self._wholes.append(module)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -119,6 +119,13 @@ class Parallel:
         finally:
             for module in self._wholes:
                 module.set_requires_gradient_sync(True)
+
+    def forget_gathered(self) -> None:
+        """Let go of whole weights that a forward pass without a backward one has left: they are about to change."""
+        for whole in self._wholes:
+            for module in whole.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()
 
     def mean(self, figures: Mapping[str, Tensor]) -> dict[str, float]:
         """Scalars averaged over all processes, as Python numbers."""
@@ -150,14 +157,14 @@ class Parallel:
             over = 1
         return init_device_mesh(self.device.type, (self.world // over, over), mesh_dim_names=("replicate", "shard"))
 
-    def _sharded(self, module: nn.Module) -> nn.Module:
+    def _sharded(self, module: nn.Module, *, output: torch.dtype | None) -> nn.Module:
         if self.mesh is None or self.config.weights == "replicated":
             return module
         low = self.config.precision == "bfloat16"
         policy = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16 if low else None,
             reduce_dtype=torch.float32,
-            output_dtype=torch.float32 if low else None,
+            output_dtype=output if low else None,
         )
         mesh = self.mesh["shard"] if self.mesh.size(0) == 1 else self.mesh
         sharded = fully_shard(module.to(self.device), mesh=mesh, mp_policy=policy)
