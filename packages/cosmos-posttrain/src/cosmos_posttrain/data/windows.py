@@ -1,0 +1,116 @@
+"""A window of frames out of a video by exact number, through PyAV (FFmpeg).
+
+Packets are counted, not decoded, for the time stamp of each frame; then decoding begins at the key frame before the
+window and ends with it. So a window of a long clip costs no more than one of a short clip with such key frames.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from jaxtyping import UInt8
+
+from cosmos_posttrain.data.stored import Stored
+from cosmos_tokenizer import InputError
+from cosmos_tokenizer.video import upright_rgb
+
+_LONG = 1 << 26
+"""Bytes from which on a file's time stamps are kept: to find them again, all of it would be read again."""
+
+
+def video_shape(stored: Stored) -> tuple[int, int, int, float | None]:
+    """Return frames, height, width and frames per second as the container's header has them, rotation tags unread.
+
+    Raises:
+        InputError: this is no video, or its header is damaged.
+    """
+    with _opened(stored) as (container, stream):
+        rate = stream.average_rate or stream.guessed_rate
+        frames = stream.frames or round((container.duration or 0) / av.time_base * (rate or 0))
+        return frames or len(_times(stored)), stream.height, stream.width, None if rate is None else float(rate)
+
+
+def read_window(stored: Stored, first: int, count: int, step: int) -> UInt8[np.ndarray, "T H W 3"]:
+    """Read frames `first`, `first + step` and so on of a clip, upright, colours as `cosmos_tokenizer.video` has them.
+
+    Raises:
+        InputError: this is no video; or one of these frames is missing, damaged or of another size than the first.
+    """
+    last = first + (count - 1) * step
+    size = stored.path.stat().st_size if stored.offset is None and stored.path.is_file() else 0
+    times = _times(stored) if size < _LONG else _kept_times(stored, size)
+    if last >= len(times):
+        raise InputError(f"{stored.name}: ends after {len(times)} frames, and frame {last} was asked; copy it again")
+    slots = {times[first + slot * step]: slot for slot in range(count)}
+    if times[first] != times[0]:
+        try:
+            with _opened(stored) as (container, stream):
+                container.seek(times[first], stream=stream)
+                return _collected(container.decode(stream), slots, stored)
+        except InputError:
+            pass  # few containers seek inexactly, and some streams decode whole only from their beginning
+    with _opened(stored) as (container, stream):
+        return _collected(container.decode(stream), slots, stored)
+
+
+def _collected(
+    frames: Iterator[av.VideoFrame], slots: Mapping[int, int], stored: Stored
+) -> UInt8[np.ndarray, "T H W 3"]:
+    """Gather the frames of these time stamps, each into its slot, and stop decoding at the last."""
+    convert = VideoReformatter()
+    window: np.ndarray | None = None
+    missing = set(slots)
+    for frame in frames:
+        if frame.pts not in missing:
+            continue
+        if frame.is_corrupt:
+            raise InputError(f"{stored.name}: is damaged in the frames that were asked; copy it again")
+        rgb = upright_rgb(frame, convert)
+        if window is None:
+            window = np.empty((len(slots), *rgb.shape), np.uint8)
+        if rgb.shape != window.shape[1:]:
+            raise InputError(f"{stored.name}: changes its frame size; cut it there into two files")
+        window[slots[frame.pts]] = rgb
+        missing.discard(frame.pts)
+        if not missing:
+            return window
+    raise InputError(f"{stored.name}: {len(missing)} of the frames that were asked cannot be decoded; copy it again")
+
+
+@contextmanager
+def _opened(stored: Stored) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open the first video stream; whatever FFmpeg finds wrong while it is open is an InputError."""
+    file = str(stored.path) if stored.offset is None else stored.open()
+    try:
+        # Without "explode", the decoder would fill damaged pictures by guessing and say nothing.
+        with av.open(file, "r", options={"err_detect": "explode"}) as container:
+            streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+            if container.format.name == "tty" or not streams:
+                raise InputError(f"{stored.name}: is not a video; give a file that FFmpeg can read, such as an .mp4")
+            streams[0].codec_context.thread_count = 1
+            streams[0].codec_context.options = {"err_detect": "explode"}
+            yield container, streams[0]
+    except FFmpegError as error:
+        reason = (error.strerror or "unknown error").lower()
+        raise InputError(f"{stored.name}: is not a video, or is damaged ({reason}); copy it again") from error
+    finally:
+        if not isinstance(file, str):
+            file.close()
+
+
+def _times(stored: Stored) -> list[int]:
+    """Return the time stamp of each frame that is shown, in display order."""
+    with _opened(stored) as (container, stream):
+        return sorted({p.pts for p in container.demux(stream) if p.pts is not None and p.size and not p.is_discard})
+
+
+@lru_cache(maxsize=16)
+def _kept_times(stored: Stored, size: int) -> list[int]:
+    return _times(stored)
