@@ -1,7 +1,7 @@
 """Training data: shards, folders or pools in, an endless, resumable stream of batches out.
 
-`open_source` tells what a path holds; `Stream` makes `Batch`es of it by a `StreamConfig`. Anything with the three methods
-of `Source` will do for the first.
+`open_source` tells what a path holds; `Stream` makes `Batch`es of it by a `StreamConfig`. Anything with the three
+methods of `Source` will do for the first.
 """
 
 from cosmos_posttrain.data.batch import Batch as Batch

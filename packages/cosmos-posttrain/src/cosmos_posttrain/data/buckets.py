@@ -155,7 +155,7 @@ def _check(
         raise InputError(f"none of the {count} samples can be read; the first: {broken[0]}")
     asked = f"{min(config.frames)} frames at a step of {min(config.steps)}"
     if not short:
-        raise InputError(f"there are pictures alone, and clips of {asked} were asked; ask for 1 frame, or add clips")
+        raise InputError(f"there are pictures alone, and clips of {asked} were asked; ask for 1, or add clips")
     longest = max(short, key=lambda about: about.frames)
     most = (longest.frames - 1) // min(config.steps) + 1
     raise InputError(

@@ -21,7 +21,7 @@ class StreamConfig:
     sides: tuple[int, ...]
     """Short sides in pixels. Each sample is scaled to the largest that is not above its own, or to the smallest."""
     crop: int | None = None
-    """Side of a square crop, taken at random after scaling; None for whole frames, cut to the nearest of five aspects."""
+    """Side of a square crop, at random after scaling; None for whole frames, cut to the nearest of five aspects."""
     multiple: int = 16
     """Of which heights and widths are multiples."""
     steps: tuple[int, ...] = (1,)
@@ -57,4 +57,6 @@ class StreamConfig:
             if side % self.multiple:
                 raise InputError(f"a side of {side} is no multiple of {self.multiple}; give one that is")
         if self.crop is not None and self.crop > min(self.sides):
-            raise InputError(f"crop is {self.crop}, larger than the side of {min(self.sides)}; crop less or scale to more")
+            raise InputError(
+                f"crop is {self.crop}, larger than the side of {min(self.sides)}; crop less or scale to more"
+            )

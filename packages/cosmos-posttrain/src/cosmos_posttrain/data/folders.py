@@ -1,6 +1,7 @@
 """Clips and pictures of a folder and the folders in it; with captions in NAME.txt beside them, or in metas/NAME.txt.
 
-The second is the plain Cosmos layout, dataset/{videos/NAME.mp4, metas/NAME.txt}. Headers are read once and kept in memory.
+The second is the plain Cosmos layout, dataset/{videos/NAME.mp4, metas/NAME.txt}. Headers are read once and kept in
+memory.
 """
 
 from pathlib import Path, PurePath

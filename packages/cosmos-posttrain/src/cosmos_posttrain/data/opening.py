@@ -11,7 +11,7 @@ from cosmos_tokenizer import InputError
 
 
 def open_source(path: Path | str, *, say: Callable[[str], None] = print) -> Source:
-    """Open a data set: a tar file or a pool's .npy, or a folder, in which shards go before a pool and a pool before clips.
+    """Open a tar file, a pool's .npy, or a folder, in which shards go before a pool and a pool before clips.
 
     Args:
         path: the folder or file.
@@ -27,7 +27,9 @@ def open_source(path: Path | str, *, say: Callable[[str], None] = print) -> Sour
         folder, tars = path.parent, [path]
     elif path.is_dir():
         folder = path
-        tars = sorted(p for p in path.rglob("*.tar") if p.is_file() and not p.name.startswith(".") and not is_parallel(p))
+        tars = sorted(
+            p for p in path.rglob("*.tar") if p.is_file() and not p.name.startswith(".") and not is_parallel(p)
+        )
     elif path.exists():
         raise InputError(f"{path}: is no folder, no .tar and no .npy; name the folder that the clips are in")
     else:
@@ -46,5 +48,7 @@ def _shards(folder: Path, tars: list[Path], say: Callable[[str], None]) -> Shard
     shards = Shards(folder, tars, say)
     if not len(shards):
         which = f"none of the {len(tars)} tar files, {tars[0]} the first," if len(tars) > 1 else "not"
-        raise InputError(f"{folder if len(tars) > 1 else tars[0]}: {which} holds a clip or a picture; make shards of clips")
+        raise InputError(
+            f"{folder if len(tars) > 1 else tars[0]}: {which} holds a clip or a picture; make shards of clips"
+        )
     return shards

@@ -34,7 +34,7 @@ class Pool:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check it") from error
         if not is_frames(clips.dtype, clips.shape, _AXES):
             raise InputError(
-                f"{path} holds {clips.dtype} {clips.shape}, and clips are uint8 or floats (N, T, H, W, 3); make it again"
+                f"{path} holds {clips.dtype} {clips.shape}, and clips are uint8 or floats (N, T, H, W, 3); make them so"
             )
         self._clips = clips
 

@@ -1,8 +1,8 @@
 """Samples of tar shards: webdataset's layout, and the Cosmos layout of parallel tars `video`, `metas` and `t5_xxl`.
 
-In webdataset's layout the members of a sample share a name up to its first dot: a clip (.mp4 and other videos, pictures,
-.npy), and where there are any a .json record and a .txt caption. In the Cosmos layout .../video/PART/N.tar has the clips
-and .../metas/PART/N.tar the records of the same keys; text embeddings are left alone.
+In webdataset's layout the members of a sample share a name up to its first dot: a clip (.mp4 and other videos,
+pictures, .npy), and where there are any a .json record and a .txt caption. In the Cosmos layout .../video/PART/N.tar
+has the clips and .../metas/PART/N.tar the records of the same keys; text embeddings are left alone.
 
 Of a record these are read: `num_frames` or `frames`, `height`, `width`, `framerate` or `rate`, `caption`, or the first
 caption of its `windows`. What it lacks is taken from the clip's own header.

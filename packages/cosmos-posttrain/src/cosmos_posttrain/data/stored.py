@@ -66,7 +66,7 @@ class _Piece(io.RawIOBase):
         self._position = max(0, start + offset)
         return self._position
 
-    def readinto(self, buffer: Any, /) -> int:
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401
         view = memoryview(buffer).cast("B")
         room = max(0, min(len(view), self._size - self._position))
         data = os.pread(self._descriptor, room, self._offset + self._position)

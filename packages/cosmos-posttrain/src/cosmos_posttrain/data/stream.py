@@ -1,7 +1,7 @@
 """An endless stream of batches out of a source, decoded in worker processes, that can go on from any position.
 
-What comes is a function of the samples, the configuration and the position: not of how many processes share the batches,
-how many workers decode them, or where the stream was stopped and begun again.
+What comes is a function of the samples, the configuration and the position: not of how many processes share the
+batches, how many workers decode them, or where the stream was stopped and begun again.
 """
 
 import sys
@@ -56,7 +56,9 @@ class Stream:
             InputError: no sample can be used, or the processes cannot share a batch evenly.
         """
         if not 0 <= rank < world or workers < 0:
-            raise InputError(f"rank is {rank} of {world} with {workers} workers: give a rank below world, and workers >= 0")
+            raise InputError(
+                f"rank is {rank} of {world} with {workers} workers: give a rank below world, and workers >= 0"
+            )
         found = sort_samples(source, config, say)
         self._plan = make_plan(found.buckets, config, world=world)
         self._digest = self._plan.digest(found.digest)
@@ -106,7 +108,7 @@ class Stream:
         """Go on from a position; if it was one among other samples or settings, say so, for the order is then another."""
         self.close()
         if state["plan"] != self._digest:
-            self._say("the samples or their order have changed since the position was saved; going on with the new ones")
+            self._say("the samples or their order are not those that the position was saved with; going on")
         self._position = Position(epoch=state["epoch"], batch=state["batch"])
         if self._position.batch >= self._plan.batches():
             self._position = Position(epoch=self._position.epoch + 1, batch=0)

@@ -1,7 +1,7 @@
 """What is taken of a sample: a window in time, a crop in space, mirrored or backwards; drawn from one seed.
 
-Frames are scaled by their short side to the bucket's and then cropped at random; a share of crops is taken from frames as
-they are. Nothing is padded.
+Frames are scaled by their short side to the bucket's and then cropped at random; a share of crops is taken from
+frames as they are. Nothing is padded.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from PIL import Image
 
 from cosmos_posttrain.data.buckets import Shape
 from cosmos_posttrain.data.config import StreamConfig
-from cosmos_posttrain.data.source import Description, Source
+from cosmos_posttrain.data.source import Source
 from cosmos_tokenizer import InputError
 
 Box = tuple[float, float, float, float]
@@ -83,9 +83,7 @@ def draw_box(size: tuple[int, int], shape: Shape, rng: Generator, *, unscaled: b
     return x, y, right, bottom
 
 
-def crop(
-    frames_THWC: UInt8[np.ndarray, "T h w 3"], box: Box, size: tuple[int, int]
-) -> UInt8[np.ndarray, "T H W 3"]:
+def crop(frames_THWC: UInt8[np.ndarray, "T h w 3"], box: Box, size: tuple[int, int]) -> UInt8[np.ndarray, "T H W 3"]:
     """Scale the box of each frame to `size` (height, width) with a Lanczos filter; copy it where it has that size."""
     height, width = size
     x, y, right, bottom = box
