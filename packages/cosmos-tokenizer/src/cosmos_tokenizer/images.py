@@ -3,7 +3,6 @@
 import io
 import warnings
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,7 +22,7 @@ def is_image(path: Path | str) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def read_image(path: Path | str, file: BinaryIO | None = None) -> UInt8[np.ndarray, "H W 3"]:
+def read_image(path: Path | str, file: io.BufferedIOBase | None = None) -> UInt8[np.ndarray, "H W 3"]:
     """Read a picture of any mode as RGB, turned upright by its EXIF orientation; 16-bit grey is scaled to 8 bits.
 
     With `file`, an open one, the picture is in that, and `path` is only its name.

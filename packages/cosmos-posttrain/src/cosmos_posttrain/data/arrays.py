@@ -1,7 +1,7 @@
 """Clips kept as arrays, in NumPy's .npy format: 8-bit frames, or floats in [-1, 1]; read a window at a time."""
 
 import math
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -66,7 +66,7 @@ def is_frames(dtype: np.dtype, shape: tuple[int, ...], axes: int) -> bool:
     return (dtype == np.uint8 or dtype.kind == "f") and len(shape) == axes and shape[-1] == 3 and 0 not in shape
 
 
-def _header(file: BinaryIO, stored: Stored) -> tuple[tuple[int, ...], np.dtype]:
+def _header(file: BufferedIOBase, stored: Stored) -> tuple[tuple[int, ...], np.dtype]:
     try:
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
         shape, column_major, dtype = read(file)

@@ -159,8 +159,8 @@ def _check(
     longest = max(short, key=lambda about: about.frames)
     most = (longest.frames - 1) // min(config.steps) + 1
     raise InputError(
-        f"no clip has {asked}; the longest, {longest.key}, has {longest.frames}: ask for {most} frames at most, or give "
-        "longer clips"
+        f"no clip has {asked}; the longest, {longest.key}, has {longest.frames}: ask for {most} frames at most, "
+        "or give longer clips"
     )
 
 

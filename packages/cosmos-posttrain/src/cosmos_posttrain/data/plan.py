@@ -1,8 +1,8 @@
 """The order of batches: which samples, with which seeds, make batch `number` of epoch `epoch`; nothing but arithmetic.
 
 An epoch takes every clip once, in an order that the seed and the epoch alone determine; a bucket whose last batch is
-not full takes some of its samples a second time for it. Batches of pictures lie evenly between those of clips; where their
-share asks for more or fewer than one pass over the pictures, passes run across epochs.
+not full takes some of its samples a second time for it. Batches of pictures lie evenly between those of clips; where
+their share asks for more or fewer than one pass over the pictures, passes run across epochs.
 """
 
 import hashlib

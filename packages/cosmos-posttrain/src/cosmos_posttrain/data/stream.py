@@ -7,6 +7,7 @@ batches, how many workers decode them, or where the stream was stopped and begun
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ class Stream:
         return {"epoch": self._position.epoch, "batch": self._position.batch, "plan": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a position; if it was one among other samples or settings, say so, for the order is then another."""
+        """Go on from a position; if it was one among other samples or settings, say so: the order is then another."""
         self.close()
         if state["plan"] != self._digest:
             self._say("the samples or their order are not those that the position was saved with; going on")
@@ -121,13 +122,16 @@ class Stream:
         draws = self._plan.walk(self._position, rank=self._rank, world=self._world)
         if not self._workers:
             return map(self._reader.__getitem__, draws)
+        context = get_context(_START)
+        if _START == "forkserver":
+            context.set_forkserver_preload([__name__])  # torch takes seconds: imported once, not by every worker
         loader = DataLoader(
             self._reader,
             batch_size=None,
             sampler=draws,
             num_workers=self._workers,
             collate_fn=_as_it_is,
-            multiprocessing_context=_START,
+            multiprocessing_context=context,
             # A seed is drawn from it; from torch's own generator, that would change the training's random numbers.
             generator=torch.Generator(),
         )

@@ -76,10 +76,10 @@ def draw_box(size: tuple[int, int], shape: Shape, rng: Generator, *, unscaled: b
         scale = shape.side / min(height, width)
     # Offsets are whole pixels of the scaled frame, as if it were scaled first and cropped then.
     y, x = (
-        int(rng.integers(max(0, round(length * scale) - taken) + 1)) / scale
+        int(rng.integers(max(0, int(length * scale + 1e-6) - taken) + 1)) / scale
         for length, taken in ((height, shape.height), (width, shape.width))
     )
-    right, bottom = min(width, x + shape.width / scale), min(height, y + shape.height / scale)
+    right, bottom = min(float(width), x + shape.width / scale), min(float(height), y + shape.height / scale)
     return x, y, right, bottom
 
 
