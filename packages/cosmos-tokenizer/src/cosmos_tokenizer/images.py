@@ -22,19 +22,21 @@ def is_image(path: Path | str) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def read_image(path: Path | str) -> UInt8[np.ndarray, "H W 3"]:
+def read_image(path: Path | str, file: io.BufferedIOBase | None = None) -> UInt8[np.ndarray, "H W 3"]:
     """Read a picture of any mode as RGB, turned upright by its EXIF orientation; 16-bit grey is scaled to 8 bits.
+
+    With `file`, an open one, the picture is in that, and `path` is only its name.
 
     Raises:
         InputError: the file is missing, a folder, no picture, cut short, or has floating-point samples.
     """
     path = Path(path)
-    if path.is_dir():
+    if file is None and path.is_dir():
         raise InputError(f"{path}: is a folder; name a picture in it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
+            with Image.open(path if file is None else file) as opened:
                 picture = ImageOps.exif_transpose(opened)
                 picture.load()
     except FileNotFoundError as error:

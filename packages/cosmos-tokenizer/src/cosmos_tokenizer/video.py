@@ -191,7 +191,7 @@ def _upright_frames(container: InputContainer, stream: VideoStream, path: Path) 
             if packet.is_corrupt:
                 raise InputError(f"{path}: is damaged after frame {done}; copy it again, or cut it before there")
             for frame in packet.decode():
-                yield np.rot90(_rgb(frame, convert), round(frame.rotation / 90) % 4)
+                yield upright_rgb(frame, convert)
                 done += 1
     except FFmpegError as error:
         reason = (error.strerror or "unknown error").lower()
@@ -206,7 +206,8 @@ def _of_one_size(frames: Iterator[np.ndarray], size: tuple[int, int], path: Path
         yield frame
 
 
-def _rgb(frame: av.VideoFrame, convert: VideoReformatter) -> UInt8[np.ndarray, "H W 3"]:
+def upright_rgb(frame: av.VideoFrame, convert: VideoReformatter) -> UInt8[np.ndarray, "H W 3"]:
+    """Turn a decoded frame into RGB, upright by its rotation tag; `convert` serves all frames of a clip."""
     matrix = None
     if frame.colorspace == _UNTAGGED:
         matrix = Colorspace.ITU709 if frame.width > 1024 or frame.height > 576 else Colorspace.ITU601
@@ -214,7 +215,7 @@ def _rgb(frame: av.VideoFrame, convert: VideoReformatter) -> UInt8[np.ndarray, "
     if samples == ColorRange.UNSPECIFIED:
         full = frame.format.is_rgb or frame.format.name.startswith(("yuvj", "gray", "ya"))
         samples = ColorRange.JPEG if full else ColorRange.MPEG
-    return convert.reformat(
+    rgb = convert.reformat(
         frame,
         format="rgb24",
         interpolation=_QUALITY,
@@ -222,6 +223,7 @@ def _rgb(frame: av.VideoFrame, convert: VideoReformatter) -> UInt8[np.ndarray, "
         src_color_range=samples,
         dst_color_range=ColorRange.JPEG,
     ).to_ndarray()
+    return np.rot90(rgb, round(frame.rotation / 90) % 4)
 
 
 def _stacked(frames: list[np.ndarray]) -> UInt8[np.ndarray, "T H W 3"]:
