@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al., arXiv 1801.04381, table 2), width 1, under torchvision's names: an ImageNet classifier."""
+"""MobileNetV2 (Sandler et al., arXiv 1801.04381, table 2) of width 1 for ImageNet, under torchvision's names."""
 
 from collections.abc import Collection
 

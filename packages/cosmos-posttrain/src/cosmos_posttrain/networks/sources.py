@@ -1,4 +1,4 @@
-"""Frozen networks from files: torchvision's state dicts under its key names, pickled or as safetensors, or from a hub."""
+"""Frozen networks from files with torchvision's key names, pickled or as safetensors, or from the hub."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,7 +46,8 @@ def feature_network(name: FeatureName | str, source: Path | str, *, device: torc
     with torch.device("meta"):
         network = FEATURE_NETWORKS[name]()
     _fill(network, network.unused, _file(name, source))
-    return network.eval().requires_grad_(False).to(device)
+    # Channels last in memory: on a CPU these are a fifth faster, forward and back; RAFT is slower.
+    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 def flow_network(source: Path | str, *, device: torch.device | str = "cpu") -> RAFT:
@@ -83,9 +84,7 @@ def _fill(network: nn.Module, unused: tuple[str, ...], path: Path) -> None:
     network.load_state_dict(state, assign=True)
 
 
-def _checked(
-    tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], unused: tuple[str, ...]
-) -> dict[str, Tensor]:
+def _checked(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], unused: tuple[str, ...]) -> dict[str, Tensor]:
     """The wanted tensors in float32; counters of batch norms, which old files lack, say nothing to a frozen network."""
     state: dict[str, Tensor] = {}
     for name, slot in wanted.items():
