@@ -1,9 +1,13 @@
-"""What tests share: a small pool of smooth moving clips, as `clip_pool.build` would lay it out."""
+"""What tests share: a small pool of clips as `clip_pool.build` would lay it out; networks and frames without chance."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +26,33 @@ def small_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
             clips.append(np.clip(127.5 + 30 * waves, 0, 255).astype(np.uint8))
         np.save(folder / f"{split}.npy", np.stack(clips))
     return folder
+
+
+@pytest.fixture
+def patterned() -> Callable[[nn.Module], nn.Module]:
+    """Gives a network weights that depend on nothing but their names' order and their shapes."""
+
+    @torch.no_grad()
+    def fill(module: nn.Module) -> nn.Module:
+        for place, (name, value) in enumerate(module.state_dict().items()):
+            wave = torch.sin(torch.arange(value.numel(), dtype=torch.float64) * 0.7 + place).reshape(value.shape)
+            if value.dim() > 1:
+                value.copy_(wave * math.sqrt(4 / value[0].numel()))
+            elif name.endswith(("running_var", "weight")):
+                value.copy_(1 + wave / 2)
+            elif value.is_floating_point():
+                value.copy_(wave / 4)
+        return module.eval()
+
+    return fill
+
+
+@pytest.fixture
+def waves() -> Callable[[int, int], Tensor]:
+    """Gives one frame ``1 3 H W`` of the size asked for, the same each time."""
+
+    def frame(height: int, width: int) -> Tensor:
+        y, x = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in (height, width)), indexing="ij")
+        return torch.stack([torch.sin(0.05 * y * c + 0.11 * x + 0.002 * x * y) for c in (1, 2, 3)])[None].float()
+
+    return frame
