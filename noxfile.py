@@ -146,7 +146,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def nano(session: nox.Session) -> None:
-    """Footage, pool, training and comparison of a nano: `nox -s nano -- nano-cv4x8x8`. Resumes where it stopped.
+    """Footage, networks, pool, training, comparison of a nano: `nox -s nano -- nano-cv4x8x8`. Resumes where it stopped.
 
     Arguments after the name go to `cosmos-posttrain train`: `nox -s nano -- nano-cv4x8x8 --threads 4`.
     """
@@ -157,9 +157,11 @@ def nano(session: nox.Session) -> None:
     run = f"runs/{name}"
     command = str(BIN / "cosmos-posttrain")
     python(session, "scripts/footage.py", "--out", "data/footage")
+    python(session, "scripts/networks.py", "--out", "data/networks")
     if not Path("data/pool").exists():
         session.run(command, "pool", "data/footage", "data/pool", external=True)
-    session.run(command, "train", name, "--data", "data/pool", "--out", run, "--resume", *arguments, external=True)
+    places = ["--data", "data/pool", "--networks", "data/networks", "--out", run]
+    session.run(command, "train", name, *places, "--resume", *arguments, external=True)
     weights = f"{run}/model.safetensors"
     session.run(command, "compare", weights, "--footage", "data/footage", "--data", "data/pool", external=True)
 
@@ -207,6 +209,13 @@ def compile(session: nox.Session) -> None:
     """Triton kernels compiled ahead of time for sm_80, sm_90 and sm_100: PTX, cubin, registers, no spills."""
     share(session)
     python(session, "-m", "pytest", "-m", "compile", *folders("tests/compile"), *session.posargs)
+
+
+@nox.session(venv_backend="none", tags=["checks"])
+def distributed(session: nox.Session) -> None:
+    """Training on several processes of this machine against one: DDP, FSDP2, hybrid meshes, resharded checkpoints."""
+    share(session)
+    python(session, "-m", "pytest", "packages/cosmos-posttrain/tests/test_distributed.py", *session.posargs)
 
 
 @nox.session(venv_backend="none", default=False)

@@ -4,6 +4,7 @@ Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,14 +34,25 @@ def build_parser() -> Parser:
     pool.add_argument("--clips", type=_count, default=6000, help="training clips, 0.84 MB each (default 6000)")
     pool.add_argument("--seed", type=_count, default=0)
 
-    train = _command(commands, "train", _train, "a recipe on a pool")
-    train.add_argument("recipe", help="name of a recipe")
-    train.add_argument("--data", type=Path, required=True, help="folder of a pool")
-    train.add_argument("--out", type=Path, required=True, help="folder of the run")
-    train.add_argument("--steps", type=_count, help="of each stage, instead of the recipe's")
-    train.add_argument("--save-every", type=_count, help="steps between checkpoints, instead of the recipe's")
-    train.add_argument("--threads", type=_count, help="CPU threads (default: torch's choice)")
+    train = _command(commands, "train", _train, "a recipe on clips; on several processes under torchrun")
+    train.add_argument("recipe", nargs="?", help="name of a recipe")
+    train.add_argument("--list", action="store_true", help="name the recipes and leave")
+    train.add_argument("--data", type=Path, help="shards, a folder of clips and pictures, or a pool")
+    train.add_argument("--out", type=Path, help="folder of the run")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
+    train.add_argument("--steps", type=_count, help="instead of the recipe's")
+    train.add_argument("--save-every", type=_count, help="steps between checkpoints, instead of the recipe's")
+    train.add_argument("--init", metavar="PATH", help="checkpoint to begin with, anything cosmos_tokenizer.load takes")
+    train.add_argument("--networks", type=Path, metavar="DIR", help="folder of the loss's feature and flow networks")
+    train.add_argument("--workers", type=_count, default=0, help="processes that decode (default: none beside this)")
+    train.add_argument("--threads", type=_count, help="CPU threads (default: torch's choice)")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change the recipe, such as --set loop.optimizer.rate=1e-4; values are JSON",
+    )
 
     compare = _command(commands, "compare", _compare, "tokenizers beside block PCAs of their size, on held-out clips")
     compare.add_argument(
@@ -72,27 +84,27 @@ def _pool(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
-    from dataclasses import replace
-
     import torch
 
-    from cosmos_posttrain.recipes import RECIPES
-    from cosmos_posttrain.recipes.tokenizer import run
-    from cosmos_tokenizer import save
+    from cosmos_posttrain.recipes import RECIPES, overridden, run
 
+    if args.list:
+        for name, recipe in RECIPES.items():
+            print(f"{name}: {recipe.preset}, {recipe.loop.steps} steps of {recipe.data.batch} clips")
+        return {"recipes": list(RECIPES)}
+    for name in ("recipe", "data", "out"):
+        if getattr(args, name) is None:
+            raise InputError(f"{name if name == 'recipe' else '--' + name} is missing: see cosmos-posttrain train -h")
     if args.recipe not in RECIPES:
         raise InputError(f"no recipe {args.recipe!r}: there are {', '.join(RECIPES)}")
     if args.threads:
         torch.set_num_threads(args.threads)
-    recipe = RECIPES[args.recipe]
-    changes = {"steps": args.steps, "save_every": args.save_every}
-    given = {name: value for name, value in changes.items() if value is not None}
-    stages = tuple(replace(stage, loop=replace(stage.loop, **given)) for stage in recipe.stages)
-    model = run(replace(recipe, stages=stages), args.data, args.out, resume=args.resume)
-    out = args.out / "model.safetensors"
-    save(model, out, storage=torch.float16)
+    named = {"loop.steps": args.steps, "loop.save_every": args.save_every, "init": args.init}
+    changes = [f"{field}={json.dumps(value)}" for field, value in named.items() if value is not None]
+    recipe = overridden(RECIPES[args.recipe], [*changes, *args.set])
+    out = run(recipe, args.data, args.out, resume=args.resume, networks=args.networks, workers=args.workers)
     print(f"wrote {out}")
-    return {"model": str(out), "steps": sum(stage.loop.steps for stage in stages)}
+    return {"model": str(out), "steps": recipe.loop.steps}
 
 
 def _compare(args: argparse.Namespace) -> dict[str, Any]:

@@ -34,8 +34,10 @@ PAPER_VGG19: Mapping[str, float] = {f"relu{n}_2": scale / len(_SCALES) for n, sc
 class FeatureNetwork(Protocol):
     """What the terms ask of a network; those of ``cosmos_posttrain.networks`` have it."""
 
-    layers: tuple[str, ...]
-    """Names of the activations that it gives unless told otherwise."""
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the activations that it gives unless told otherwise."""
+        ...
 
     def __call__(self, frames: Float[Tensor, "N 3 H W"], layers: Collection[str] | None = None, /) -> dict[str, Tensor]:
         """Activations ``N C h w`` of frames in [-1, 1], by name."""

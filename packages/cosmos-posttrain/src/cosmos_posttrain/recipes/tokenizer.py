@@ -1,135 +1,320 @@
-"""Training of the small tokenizers that ship with cosmos-tokenizer: reconstruction of clips, from a linear start."""
+"""Training of tokenizers (arXiv 2501.03575, section 4.2): an objective over the loss terms, and its recipes."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
-from cosmos_posttrain import clip_pool, holdout, pca_start
+from cosmos_posttrain import pca_start
+from cosmos_posttrain.averages import Average
 from cosmos_posttrain.clip_pool import to_video
+from cosmos_posttrain.data import Batch, Source, Stream, StreamConfig, open_source
 from cosmos_posttrain.loop import LoopConfig, train
-from cosmos_tokenizer import PRESETS, CausalTokenizer, LatentStatistics
+from cosmos_posttrain.losses import StepSchedule, perceptual_distance
+from cosmos_posttrain.networks import feature_network
+from cosmos_posttrain.optimizers import OptimizerConfig, ParameterGroup
+from cosmos_posttrain.parallel import Parallel, named_parameters, processes, whole_tensor
+from cosmos_posttrain.recipes.terms import Terms, TermWeights
+from cosmos_posttrain.schedules import Schedule
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, LatentStatistics, load, save
+from cosmos_tokenizer.atomic import write_whole
+from cosmos_tokenizer.jsontext import to_json
+from cosmos_tokenizer.metrics import psnr_per_frame
 
 START_CLIPS = 48
 STATISTICS_CLIPS = 128
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
-    """A stretch of training: how long, and what it sees of each clip."""
-
-    name: str
-    loop: LoopConfig
-    batch: int
-    frames: int
-    crop: int = 64
+JUDGE = "efficientnet_lite0"
+"""Feature network of the validation's perceptual distance, which no recipe has in its loss."""
+PICTURES = 4
+DEVELOPMENT = "development.npy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerRecipe:
-    """A tokenizer of ``cosmos_tokenizer.PRESETS`` and its stages, each from the averaged weights of the one before."""
+    """What is trained, on which crops, for how long.
+
+    `preset`: the network, of ``cosmos_tokenizer.PRESETS``; `init`, a checkpoint of any layout, takes its place.
+    `start`: random weights, or ``pca_start``'s linear transform (networks with two levels and no temporal halving).
+    `trained`: all weights, or the decoder's alone. `storage`: dtype of the weights in the finished file.
+    """
 
     preset: str
-    stages: tuple[Stage, ...]
+    loop: LoopConfig
+    data: StreamConfig
+    terms: TermWeights = TermWeights()
+    init: str | None = None
+    start: Literal["random", "pca"] = "random"
+    trained: Literal["all", "decoder"] = "all"
+    storage: Literal["float32", "float16", "bfloat16"] = "float32"
     validation_clips: int = 16
 
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise InputError(f"preset is {self.preset!r}: use one of {', '.join(PRESETS)}")
+        if self.validation_clips < 0:
+            raise InputError(f"validation_clips is {self.validation_clips}: give a number from 0 up")
 
-# Within 9 frames every causal convolution still sees the first frame, which is a latent of its own; frames after those
-# come out wrong until clips are longer.
-_NANO = (
-    Stage(name="short", loop=LoopConfig(steps=2400, learning_rate=5e-4, ema=0.998), batch=8, frames=9),
-    Stage(name="long", loop=LoopConfig(steps=600, learning_rate=2.5e-4, flat=0.1, ema=0.99), batch=5, frames=17),
+
+_NANO = TokenizerRecipe(
+    preset="nano-cv4x8x8",
+    loop=LoopConfig(
+        steps=3000,
+        optimizer=OptimizerConfig(name="muon", rate=5e-4),
+        schedule=Schedule(warmup=30, shape="cosine", flat=0.4, final=0.03),
+        averages=(Average(decay=0.998),),
+    ),
+    data=StreamConfig(batch=4, frames=(17,), sides=(128,), crop=64, unscaled=1.0),
+    start="pca",
+    storage="float16",
 )
-_TOY = (
-    Stage(name="short", loop=LoopConfig(steps=4, learning_rate=5e-4, save_every=2), batch=2, frames=5),
-    Stage(name="long", loop=LoopConfig(steps=4, learning_rate=5e-4, save_every=2), batch=2, frames=9),
+_RELEASED = TokenizerRecipe(
+    preset="cv8x8x8-720p",
+    loop=LoopConfig(
+        steps=1_000_000,
+        optimizer=OptimizerConfig(
+            name="adamw", rate=1e-4, options={"betas": (0.5, 0.999), "eps": 1e-8, "weight_decay": 0.01}
+        ),
+        schedule=Schedule(warmup=5000),
+        averages=(Average(decay=0.9999),),
+        save_every=5000,
+        validate_every=5000,
+    ),
+    data=StreamConfig(batch=8, frames=(121,), sides=(256,), crop=256),
+    terms=TermWeights(
+        perceptual=StepSchedule(values=(0.1, 0.073), boundaries=(500_000,)),
+        gram=StepSchedule(values=(0.0, 0.062), boundaries=(500_000,)),
+        flow=StepSchedule(values=(0.0, 0.01), boundaries=(250_000,)),
+        features="vgg16",
+    ),
 )
 
 RECIPES = {
-    "nano-cv4x8x8": TokenizerRecipe(preset="nano-cv4x8x8", stages=_NANO),
-    "nano-dv4x8x8": TokenizerRecipe(preset="nano-dv4x8x8", stages=_NANO),
-    "tokenizer-toy": TokenizerRecipe(preset="nano-cv4x8x8", stages=_TOY, validation_clips=2),
+    "tokenizer-toy": TokenizerRecipe(
+        preset="toy",
+        loop=LoopConfig(
+            steps=20,
+            optimizer=OptimizerConfig(name="adamw", rate=2e-3),
+            schedule=Schedule(warmup=5),
+            averages=(Average(decay=0.9),),
+            save_every=10,
+            validate_every=20,
+        ),
+        data=StreamConfig(batch=2, frames=(9,), sides=(64,), crop=64),
+        validation_clips=2,
+    ),
+    "nano-cv4x8x8": _NANO,
+    "nano-dv4x8x8": replace(_NANO, preset="nano-dv4x8x8"),
+    "tokenizer-released": _RELEASED,
 }
-"""Name to recipe; ``tokenizer-toy`` runs in seconds and is for trying things out."""
+"""Name to recipe: one that runs in seconds, the shipped nanos, and the released networks' as far as it is known."""
 
 
 class Reconstruction:
-    """Objective: root mean squared error of each clip, averaged over the batch.
-
-    The root stands between two choices that err: plain squares leave easy clips blurred, and their logarithm, which
-    PSNR is, gives up on fast motion.
-    """
+    """Objective of ``cosmos_posttrain.train``: a tokenizer gives back its clips, in the sense of some terms."""
 
     def __init__(
         self,
-        module: CausalTokenizer,
-        stage: Stage,
+        model: CausalTokenizer,
+        terms: Terms,
         *,
-        training: UInt8[np.ndarray, "N T H W 3"],
-        development: UInt8[np.ndarray, "M t h w 3"],
+        trained: Literal["all", "decoder"],
+        validation: Sequence[UInt8[np.ndarray, "T H W 3"]],
+        judge: Path | None,
     ) -> None:
-        self.module = module
-        self.stage = stage
-        self._training = training
-        self._development = [holdout.HeldOut(name="development", frames=clip) for clip in development]
+        """Hold the parts together.
 
-    def loss(self, step: int) -> Tensor:
-        """Loss of the batch that ``step`` and the stage's seed choose."""
-        video = self._batch(step)
-        error = (self.module(video) - video).square().mean(dim=(1, 2, 3, 4))
-        return (error + 1e-6).sqrt().mean()
+        Args:
+            model: to be trained.
+            terms: of the loss.
+            trained: which half.
+            validation: clips kept aside.
+            judge: weights of the feature network of the validation's perceptual distance, or None.
+        """
+        self.model, self.terms, self._validation = model.train(), terms, validation
+        if trained == "decoder":
+            assert model.encoder is not None
+            model.encoder.requires_grad_(False)
+        self._judge = None if judge is None else feature_network(JUDGE, judge)
+        self._parallel: Parallel | None = None
 
-    def validate(self, module: nn.Module) -> dict[str, float]:
-        """PSNR per frame in dB on development clips, as on held-out ones."""
-        return {"psnr": fmean(holdout.score(clip, "", module).per_frame for clip in self._development)}
+    def shard(self, parallel: Parallel) -> None:
+        """Wrap each residual block and both halves."""
+        self._parallel = parallel
+        for half in (self.model.encoder, self.model.decoder):
+            assert half is not None
+            for level in [*getattr(half, "down", []), *getattr(half, "up", [])]:
+                for index, block in enumerate(level.block):
+                    level.block[index] = parallel.block(block)
+            parallel.whole(half)
+        if self.terms.discriminator is not None:
+            parallel.whole(self.terms.discriminator)
+        for network in [*self.terms.networks(), *([] if self._judge is None else [self._judge])]:
+            network.to(parallel.device)
 
-    def _batch(self, step: int) -> Float[Tensor, "B 3 T H W"]:
-        stage = self.stage
-        rng = np.random.default_rng((stage.loop.seed, step))
-        count, length, height, width, _ = self._training.shape
-        clips = []
-        for index in rng.integers(count, size=stage.batch):
-            t = rng.integers(length - stage.frames + 1)
-            y, x = rng.integers(height - stage.crop + 1), rng.integers(width - stage.crop + 1)
-            clip = self._training[index, t : t + stage.frames, y : y + stage.crop, x : x + stage.crop]
-            clip = clip[:: rng.choice((-1, 1))]
-            clips.append(clip[:, :, :: rng.choice((-1, 1))])
-        return to_video(np.stack(clips))
+    def groups(self) -> list[ParameterGroup]:
+        """The tokenizer's parameters, and the discriminator's at four times the rate (as the released stub has it)."""
+        model = {name: value for name, value in named_parameters(self.model).items() if value.requires_grad}
+        groups = [ParameterGroup(parameters=model)]
+        if self.terms.discriminator is not None:
+            own = named_parameters(self.terms.discriminator)
+            named = {f"discriminator.{name}": value for name, value in own.items()}
+            groups.append(ParameterGroup(parameters=named, rate=4.0, averaged=False))
+        return groups
+
+    def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Terms of a batch."""
+        assert self._parallel is not None
+        parallel = self._parallel
+        video = batch.video.to(parallel.device)
+        return self.terms(self.model(video), video, step, lambda value: parallel.mean({"": value})[""])
+
+    def validate(self) -> dict[str, float | np.ndarray]:
+        """PSNR per frame in dB, perceptual distance where a network is at hand, and clips beside reconstructions."""
+        if not self._validation:
+            return {}
+        assert self._parallel is not None
+        scores, distances, pairs = [], [], []
+        for frames in self._validation:
+            video = to_video(frames[None]).to(self._parallel.device)
+            made = self.model(video).float().clamp(-1, 1)
+            first, second = (rearrange(clip[0], "c t h w -> t h w c") for clip in (video, made))
+            scores.append(psnr_per_frame(first, second, data_range=2.0).mean().item())
+            if self._judge is not None:
+                distances.append(perceptual_distance(self._judge, made, video).mean().item())
+            pairs.append(torch.stack([first[[0, -1]], second[[0, -1]]]))
+        found: dict[str, float | np.ndarray] = {"psnr": fmean(scores)}
+        if distances:
+            found["perceptual_distance"] = fmean(distances)
+        return found | {"reconstructions": _grid([pair for pair in pairs if pair.shape == pairs[0].shape][:PICTURES])}
 
 
-def run(recipe: TokenizerRecipe, pool: Path, out: Path, *, resume: bool = False) -> CausalTokenizer:
-    """Train ``recipe`` on a pool of :mod:`cosmos_posttrain.clip_pool` and return the averaged weights.
+def run(
+    recipe: TokenizerRecipe,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    networks: Path | None = None,
+    workers: int = 0,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Train ``recipe`` and write the averaged weights to ``out/model.safetensors``, which ``load`` takes.
 
-    Each stage is a run of its own in ``out/<stage>``; with ``resume``, finished stages are not run again.
+    Args:
+        recipe: what to train.
+        data: shards, a folder of clips and pictures, or a pool. A pool's development clips are validated on, with
+            other data its first clips, which are then trained on too.
+        out: folder of the run, which keeps the recipe beside the loop's files.
+        resume: go on from the newest checkpoint.
+        networks: folder with weights of the feature and flow networks.
+        workers: processes that decode.
+        say: takes each line of progress.
 
     Raises:
-        InputError: the pool or the run folder is not what it should be.
+        InputError: the data or the run folder is not what it should be.
     """
-    first = recipe.stages[0]
-    frames, side = max(stage.frames for stage in recipe.stages), max(stage.crop for stage in recipe.stages)
-    training = clip_pool.open_split(pool, frames=frames, side=side)
-    development = clip_pool.open_split(pool, "development", side=side)[: recipe.validation_clips]
-    torch.manual_seed(first.loop.seed)
-    model = CausalTokenizer(PRESETS[recipe.preset])
-    chosen = np.random.default_rng(first.loop.seed).choice(
-        len(training), min(START_CLIPS, len(training)), replace=False
-    )
-    pca_start.start(model, to_video(training[np.sort(chosen)][:, : first.frames]))
-    for stage in recipe.stages:
-        objective = Reconstruction(model, stage, training=training, development=development)
-        model.load_state_dict(train(objective, stage.loop, out / stage.name, resume=resume).state_dict())
-    pca_start.finish(model)
-    if model.config.kind == "continuous":
-        model.statistics = measure_statistics(model, training[:STATISTICS_CLIPS])
-    return model
+    with processes():
+        parallel = Parallel(recipe.loop.parallel)
+        said = say if parallel.rank == 0 else _silent
+        source = open_source(data, say=said)
+        batches = Stream(source, recipe.data, rank=parallel.rank, world=parallel.world, workers=workers, say=said)
+        validation = _validation_clips(recipe, data, source)
+        _remember(recipe, out, resume=resume, first=parallel.rank == 0)
+        torch.manual_seed(recipe.loop.seed)
+        model = CausalTokenizer(PRESETS[recipe.preset]) if recipe.init is None else load(recipe.init)
+        if model.encoder is None or model.decoder is None:
+            raise InputError(f"{recipe.init}: holds one half only, and training takes both")
+        if recipe.start == "pca":
+            pca_start.start(model, _clips(source, recipe, START_CLIPS))
+        terms = Terms(recipe.terms, model, networks, said)
+        judge = None if networks is None else networks / f"{JUDGE}.safetensors"
+        objective = Reconstruction(
+            model,
+            terms,
+            trained=recipe.trained,
+            validation=validation,
+            judge=judge if judge is not None and judge.is_file() else None,
+        )
+        train(objective, batches, recipe.loop, out, resume=resume, say=said)
+        finished = _whole(model, recipe)
+        path = out / "model.safetensors"
+        if parallel.rank == 0:
+            if finished.config.kind == "continuous":
+                finished.statistics = measure_statistics(finished, _clips(source, recipe, STATISTICS_CLIPS))
+            save(finished, path, storage=getattr(torch, recipe.storage))
+        parallel.barrier()
+    return path
 
 
 @torch.no_grad()
-def measure_statistics(model: CausalTokenizer, clips: UInt8[np.ndarray, "N T H W 3"]) -> LatentStatistics:
+def measure_statistics(model: CausalTokenizer, clips: Float[Tensor, "N 3 T H W"]) -> LatentStatistics:
     """Mean and deviation of the latents of some clips, per channel and latent frame."""
-    z_NCTHW = torch.cat([model.encode(to_video(clip[None])) for clip in clips]).double()
+    z_NCTHW = torch.cat([model.encode(clip[None]) for clip in clips]).double()
     return LatentStatistics(z_NCTHW.mean((0, 3, 4)), z_NCTHW.std((0, 3, 4)))
+
+
+def _clips(source: Source, recipe: TokenizerRecipe, count: int) -> Float[Tensor, "N 3 T H W"]:
+    """About so many clips of the training data, as batches bring them: those of the first clip's shape."""
+    stream = Stream(source, replace(recipe.data, images=0.0), say=_silent)
+    found = [next(stream).video for _ in range(-(-count // recipe.data.batch))]
+    return torch.cat([video for video in found if video.shape[1:] == found[0].shape[1:]])[:count]
+
+
+def _validation_clips(recipe: TokenizerRecipe, data: Path, source: Source) -> list[UInt8[np.ndarray, "T H W 3"]]:
+    aside = data / DEVELOPMENT
+    held = open_source(aside) if aside.is_file() else source
+    clips = []
+    for index in range(min(recipe.validation_clips, len(held))):
+        about = held.describe(index)
+        count = min(max(recipe.data.frames), about.frames)
+        side = recipe.data.crop or max(recipe.data.sides)
+        frames = held.read(index, 0, count, 1)
+        top, left = (max(0, size - side) // 2 for size in frames.shape[1:3])
+        clips.append(frames[:, top : top + side, left : left + side])
+    return clips
+
+
+def _remember(recipe: TokenizerRecipe, out: Path, *, resume: bool, first: bool) -> None:
+    """Keep the recipe in the run's folder, and see that a run which goes on has the same."""
+    path = out / "recipe.json"
+    mine = json.loads(to_json(asdict(recipe)))
+    if resume and path.exists():
+        try:
+            theirs = json.loads(path.read_bytes())
+            differing = [name for name in mine if name != "loop" and theirs[name] != mine[name]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: is damaged; name another folder") from error
+        if differing:
+            name = differing[0]
+            raise InputError(f"{path}: was begun with {name} {theirs[name]}, now {mine[name]}; name another folder")
+    elif first and not (out / "checkpoints").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(path, to_json(mine, indent=1).encode())
+
+
+def _whole(model: CausalTokenizer, recipe: TokenizerRecipe) -> CausalTokenizer:
+    """An unwrapped copy on the CPU; every process must ask."""
+    if recipe.start == "pca":
+        pca_start.finish(model)
+    state = {name: whole_tensor(value.detach()).cpu() for name, value in named_parameters(model).items()}
+    whole = CausalTokenizer(model.config)
+    whole.load_state_dict(state)
+    return whole.eval()
+
+
+def _grid(pairs: list[Tensor]) -> UInt8[np.ndarray, "H W 3"]:
+    """One row a clip: its first frame and that frame's reconstruction, then its last ones."""
+    rows = rearrange(torch.stack(pairs), "n two t h w c -> (n h) (t two w) c")
+    return ((rows.cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def _silent(line: str) -> None:
+    pass
