@@ -112,7 +112,7 @@ class Shards:
 
 
 def is_parallel(folder: Path, path: Path) -> bool:
-    """Tell whether a tar file below a folder only adds to another, as records and embeddings do in the Cosmos layout."""
+    """Tell whether a tar file below a folder adds to another, as records and embeddings in the Cosmos layout do."""
     inside = path.relative_to(folder).parts
     return any(
         part in (METAS, EMBEDDINGS) and (folder.joinpath(*inside[:place]) / VIDEO).is_dir()
