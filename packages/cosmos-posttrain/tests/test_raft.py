@@ -141,9 +141,14 @@ def test_gradients_reach_the_frames_and_weights_load_frozen(tmp_path: Path) -> N
     assert not network.training
     assert not any(p.requires_grad for p in network.parameters())
     first = (torch.rand(1, 3, 64, 64) * 2 - 1).requires_grad_()
-    network(first, first.detach().roll(1, 3), updates=1).square().mean().backward()
+    learns_from: list[bool] = []
+    network.update_block.motion_encoder.register_forward_pre_hook(
+        lambda _, inputs: learns_from.append(inputs[0].requires_grad)
+    )
+    network(first, first.detach().roll(1, 3), updates=2).square().mean().backward()
     assert first.grad is not None
     assert first.grad.isfinite().all()
     assert first.grad.abs().max() > 0
+    assert learns_from == [False, False]  # no update learns through the flow of the one before
     with pytest.raises(InputError, match="raft_large"):
         flow_network(tmp_path)

@@ -147,6 +147,12 @@ def test_odd_sizes_fall_into_their_buckets(numbers: MakeSource) -> None:
     }
 
 
+def test_a_clip_goes_to_the_longest_length_that_its_smallest_step_fills(numbers: MakeSource) -> None:
+    settings = config(frames=(5, 9), steps=(2, 3), images=0.0)
+    buckets = quietly(numbers([(16, 40, 40), (17, 40, 40), (9, 40, 40), (100, 40, 40)]), settings).buckets
+    assert {b.shape.frames: b.samples.tolist() for b in buckets} == {5: [0, 2], 9: [1, 3]}
+
+
 def test_aspects_are_open_at_both_ends_and_their_edges_hold() -> None:
     cases = [0.01, 0.64, 0.66, 0.87, 0.89, 1.15, 1.17, 1.54, 1.56, 99.0]
     assert [frame_size(64, aspect, 16) for aspect in cases] == [

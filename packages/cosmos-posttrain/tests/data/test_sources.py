@@ -63,6 +63,7 @@ def test_the_cosmos_layout_joins_its_parallel_tars_by_key(
     write_tar(tmp_path / place.format("metas"), {"a.json": record, "lonely.json": record})
     write_tar(tmp_path / place.format("t5_xxl"), {"a.pickle": b"never read", "b.mp4": clip_bytes(5)})
     source = open_source(tmp_path)
+    assert len(source) == 2
     found = {about.key.rpartition("/")[2]: about for about in map(source.describe, range(len(source)))}
     assert {key: (about.frames, about.height, about.rate, about.text) for key, about in found.items()} == {
         "a.mp4": (7, 33, 30.0, "hi"),
@@ -177,6 +178,26 @@ def test_damage_in_a_clip_is_told_not_guessed_over(clip_bytes: Callable[..., byt
         open_source(tmp_path).read(0, 0, 30, 1)
 
 
+def test_decoding_begins_at_the_key_frame_before_the_window(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(10), options={"g": "10", "sc_threshold": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(40):
+            picture = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    whole = read_video(tmp_path / "a.mp4").frames
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = data.index(b"mdat") + 1500
+    data[at : at + 500] = rng.bytes(500)
+    (tmp_path / "a.mp4").write_bytes(data)
+    source = open_source(tmp_path)
+    np.testing.assert_array_equal(source.read(0, 23, 5, 2), whole[23:32:2])
+    with pytest.raises(InputError, match="a.mp4: is "):
+        source.read(0, 4, 5, 1)
+
+
 def test_a_clip_with_fewer_frames_than_its_record_says_is_told(
     clip_bytes: Callable[..., bytes], write_tar: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -187,6 +208,17 @@ def test_a_clip_with_fewer_frames_than_its_record_says_is_told(
         source.read(0, 7, 5, 1)
 
 
+def test_shards_go_before_loose_clips_and_a_tar_of_something_else_does_not(
+    clip_bytes: Callable[..., bytes], write_tar: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "loose.mp4").write_bytes(clip_bytes(5))
+    write_tar(tmp_path / "notes.tar", {"a.txt": b"no clip"})
+    assert open_source(tmp_path).describe(0).key == "loose.mp4"
+    write_tar(tmp_path / "shard.tar", {"a.mp4": clip_bytes(5)})
+    source = open_source(tmp_path)
+    assert [source.describe(k).key for k in range(len(source))] == ["shard.tar/a.mp4"]
+
+
 def test_what_holds_nothing_usable_is_one_line(
     write_tar: Callable[..., Path], tmp_path: Path, clip_bytes: Callable[..., bytes]
 ) -> None:
@@ -195,10 +227,11 @@ def test_what_holds_nothing_usable_is_one_line(
     write_tar(tmp_path / "tars" / "a.tar", {"a.txt": b"no clip"})
     np.save(tmp_path / "latents.npy", np.zeros((2, 3)))
     cases = {
-        "empty": "holds no shards",
+        "empty": "holds no shards of clips",
         "words.txt": "is no folder",
         "missing": "no such file",
-        "tars": "holds a clip or a picture",
+        "tars": "holds no shards of clips",
+        "tars/a.tar": "holds no clip and no picture",
         "latents.npy": "clips are uint8 or floats",
     }
     for name, words in cases.items():

@@ -24,31 +24,26 @@ def open_source(path: Path | str, *, say: Callable[[str], None] = print) -> Sour
     if path.is_file() and path.suffix.lower() == ".npy":
         return Pool(path)
     if path.is_file() and path.suffix.lower() == ".tar":
-        folder, tars = path.parent, [path]
-    elif path.is_dir():
-        folder = path
-        tars = sorted(
-            p for p in path.rglob("*.tar") if p.is_file() and not p.name.startswith(".") and not is_parallel(p)
-        )
-    elif path.exists():
-        raise InputError(f"{path}: is no folder, no .tar and no .npy; name the folder that the clips are in")
-    else:
-        raise InputError(f"{path}: no such file or folder; check the name")
-    if tars:
-        return _shards(folder, tars, say)
+        shards = Shards(path.parent, [path], say)
+        if not len(shards):
+            raise InputError(f"{path}: holds no clip and no picture; name a shard that does")
+        return shards
+    if not path.is_dir():
+        what = "is no folder, no .tar and no .npy" if path.exists() else "no such file or folder"
+        raise InputError(f"{path}: {what}; name the folder that the clips are in")
+    shards = Shards(path, _tars(path), say)
+    if len(shards):
+        return shards
     if (path / TRAINING).is_file():
         return Pool(path / TRAINING)
     names = clip_names(path)
     if not names:
-        raise InputError(f"{path}: holds no shards (.tar), no clips, no pictures and no pool; name a folder that does")
+        raise InputError(
+            f"{path}: holds no shards of clips, no clips, no pictures and no pool; name a folder that does"
+        )
     return Folder(path, names)
 
 
-def _shards(folder: Path, tars: list[Path], say: Callable[[str], None]) -> Shards:
-    shards = Shards(folder, tars, say)
-    if not len(shards):
-        which = f"none of the {len(tars)} tar files, {tars[0]} the first," if len(tars) > 1 else "not"
-        raise InputError(
-            f"{folder if len(tars) > 1 else tars[0]}: {which} holds a clip or a picture; make shards of clips"
-        )
-    return shards
+def _tars(folder: Path) -> list[Path]:
+    found = (tar for tar in folder.rglob("*.tar") if tar.is_file() and not tar.name.startswith("."))
+    return sorted(tar for tar in found if not is_parallel(folder, tar))

@@ -81,7 +81,7 @@ class Shards:
                 continue
             for member in members:
                 key = _key(member.name)
-                if key is not None and (part == path or key in found):
+                if key is not None:
                     found.setdefault(key, []).append((len(self._tars), member))
             self._tars.append(part)
         return found
@@ -111,11 +111,12 @@ class Shards:
             return None
 
 
-def is_parallel(path: Path) -> bool:
-    """Tell whether a tar file belongs to another one, as records and text embeddings do in the Cosmos layout."""
+def is_parallel(folder: Path, path: Path) -> bool:
+    """Tell whether a tar file below a folder adds to another, as records and embeddings in the Cosmos layout do."""
+    inside = path.relative_to(folder).parts
     return any(
-        part in (METAS, EMBEDDINGS) and (Path(*path.parts[:place]) / VIDEO).is_dir()
-        for place, part in enumerate(path.parts)
+        part in (METAS, EMBEDDINGS) and (folder.joinpath(*inside[:place]) / VIDEO).is_dir()
+        for place, part in enumerate(inside)
     )
 
 

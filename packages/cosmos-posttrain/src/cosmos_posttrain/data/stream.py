@@ -93,7 +93,7 @@ class Stream:
         self._position = self._plan.after(self._position)
         frames_BTHWC = torch.from_numpy(part.frames)
         return Batch(
-            video=rearrange(frames_BTHWC, "b t h w c -> b c t h w").float().div_(127.5).sub_(1),
+            video=rearrange(frames_BTHWC, "b t h w c -> b c t h w").contiguous().float().div_(127.5).sub_(1),
             keys=part.keys,
             seeds=part.seeds,
             texts=part.texts,

@@ -79,7 +79,6 @@ class Perceptual:
         """The term of two clips in [-1, 1]."""
         return self.of(*(activations(clip, self.network, self.weights) for clip in (reconstruction, video)))
 
-    @in_float32
     def of(self, reconstruction: Features, video: Features) -> Float[Tensor, ""]:
         """The term of activations that are at hand."""
         return torch.stack(
