@@ -39,8 +39,10 @@ class TermWeights:
     """Weight of each term over the steps of a run, and what terms are made of.
 
     `features`: the perceptual network. `definition`: of perceptual and Gram terms, the paper's or the released code's;
-    networks other than VGG have equal layer weights. `adversarial` multiplies the adaptive weight; `r1` is taken of the
-    discriminator every step where it is positive. `window` and `window_step`: frames of consistency's windows.
+    networks other than VGG have equal layer weights. `every`: they see every so many frames of a clip, beginning with
+    another one at each step, since they cost more than a small tokenizer. `adversarial` multiplies the adaptive weight;
+    `r1` is taken of the discriminator every step where it is positive. `window` and `window_step`: frames of
+    consistency's windows.
     """
 
     colour: StepSchedule = StepSchedule(values=(1.0,))
@@ -52,6 +54,7 @@ class TermWeights:
     r1: float = 0.0
     features: Literal["vgg16", "vgg19", "mobilenet_v2", "efficientnet_lite0"] = "mobilenet_v2"
     definition: Literal["paper", "released"] = "released"
+    every: int = 1
     discriminator_width: int = 32
     discriminator_layers: int = 3
     window: int = 9
@@ -62,6 +65,8 @@ class TermWeights:
             weight = getattr(self, field.name)
             if isinstance(weight, StepSchedule) and min(weight.values) < 0:
                 raise InputError(f"terms.{field.name} has weight {min(weight.values)}: give weights from 0 up")
+        if self.every < 1:
+            raise InputError(f"terms.every is {self.every}: give a number of frames from 1 up")
         if self.r1 < 0:
             raise InputError(f"terms.r1 is {self.r1}: give a weight from 0 up")
 
@@ -124,9 +129,9 @@ class Terms:
         if weight.get("colour"):
             terms["colour"] = colour(reconstruction, video)
         if self._features is not None and (weight.get("perceptual") or weight.get("gram")):
-            mine, theirs = (
-                activations(clip, self._features, self._perceptual.weights) for clip in (reconstruction, video)
-            )
+            seen = slice(step % min(self.weights.every, video.shape[2]), None, self.weights.every)
+            clips = (clip[:, :, seen] for clip in (reconstruction, video))
+            mine, theirs = (activations(clip, self._features, self._perceptual.weights) for clip in clips)
             if weight.get("perceptual"):
                 terms["perceptual"] = self._perceptual.of(mine, theirs)
             if weight.get("gram"):

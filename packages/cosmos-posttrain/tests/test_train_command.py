@@ -1,0 +1,212 @@
+"""`train`: a folder of clips to weights that load, killed and resumed, on two processes, and what it refuses."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cosmos_posttrain import clip_pool
+from cosmos_posttrain.cli import main
+from cosmos_tokenizer import PRESETS, load
+from cosmos_tokenizer.video import Video, write_video
+
+SMALL = ["--set", "data.crop=32", "--set", "data.sides=[32]", "--set", "validation_clips=1"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five clips of 25 frames of 64x48."""
+    folder = tmp_path_factory.mktemp("clips")
+    t, y, x = np.mgrid[:25, :48, :64]
+    for k in range(5):
+        grey = 127 + 60 * np.sin(x / (5 + k) + t / 3) + 40 * np.cos(y / 7 - t / 5)
+        frames = np.clip(grey[..., None] * np.array([1, 0.8, 0.6]), 0, 255).astype(np.uint8)
+        write_video(folder / f"{k}.mp4", Video(frames=frames, rate=Fraction(24)))
+    return folder
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    states = [load(run / "model.safetensors").state_dict() for run in (one, other)]
+    return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def command(clips: Path, run: Path, *options: str, name: str = "tokenizer-toy") -> list[str]:
+    return ["train", name, "--data", str(clips), "--out", str(run), *SMALL, *options]
+
+
+def test_a_folder_of_clips_becomes_weights_that_load(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(clips, tmp_path / "run", "--steps", "6", "--save-every", "4", "--json")) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result == {"command": "train", "model": str(tmp_path / "run/model.safetensors"), "steps": 6}
+    model = load(result["model"])
+    assert model.config == PRESETS["toy"]
+    assert model.statistics is not None
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+    assert all(row["loss"] == row["colour"] for row in rows(tmp_path / "run"))
+    assert rows(tmp_path / "run")[-1]["psnr"] > 5
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step-4", "step-6"]
+    assert json.loads((tmp_path / "run/recipe.json").read_text())["loop"]["steps"] == 6
+    assert (tmp_path / "run/samples/step-6-reconstructions.png").exists()
+
+
+def test_a_run_killed_at_some_moment_and_resumed_ends_with_the_same_weights(clips: Path, tmp_path: Path) -> None:
+    options = ("--steps", "14", "--save-every", "2", "--threads", "1")
+    assert main(command(clips, tmp_path / "whole", *options)) == 0
+    cut = tmp_path / "cut"
+    line = [sys.executable, "-m", "cosmos_posttrain.cli", *command(clips, cut, *options)]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    while process.poll() is None and not (cut / "checkpoints/step-4").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (cut / "model.safetensors").exists()
+    assert main(command(clips, cut, *options, "--resume")) == 0
+    assert same_weights(tmp_path / "whole", cut)
+    assert [row["loss"] for row in rows(cut)] == [row["loss"] for row in rows(tmp_path / "whole")]
+
+
+def test_two_processes_train_what_one_does(clips: Path, tmp_path: Path) -> None:
+    options = ("--steps", "4", "--set", 'loop.optimizer.name="sgd"', "--set", "loop.optimizer.rate=0.01")
+    assert main(command(clips, tmp_path / "one", *options)) == 0
+    for weights in ("replicated", "sharded"):
+        line = command(clips, tmp_path / weights, *options, "--set", f'loop.parallel.weights="{weights}"')
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        done = subprocess.run(
+            [*launch, "-m", "cosmos_posttrain.cli", *line],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        one, two = (load(tmp_path / run / "model.safetensors").state_dict() for run in ("one", weights))
+        for name, value in one.items():
+            torch.testing.assert_close(two[name], value, atol=1e-5, rtol=0)
+        assert [row["loss"] for row in rows(tmp_path / weights)] == pytest.approx(
+            [row["loss"] for row in rows(tmp_path / "one")], abs=1e-5
+        )
+
+
+def test_the_linear_start_trains_from_a_pool_and_folds_away(small_pool: Path, tmp_path: Path) -> None:
+    changes = ["--set", "data.frames=[9]", "--set", "data.sides=[64]", "--steps", "2"]
+    line = ["train", "nano-cv4x8x8", "--data", str(small_pool), "--out", str(tmp_path / "run"), *changes]
+    assert main(line) == 0
+    model = load(tmp_path / "run/model.safetensors")
+    assert model.config == PRESETS["nano-cv4x8x8"]
+    assert rows(tmp_path / "run")[-1]["psnr"] > 15
+    latents = model.encode(clip_pool.to_video(clip_pool.open_split(small_pool)))
+    normalised = model.normalize(latents)
+    assert normalised.mean((0, 3, 4)).abs().max() < 0.5
+    assert 0.5 < normalised.std((0, 3, 4)).mean() < 2
+
+
+def test_the_decoder_alone_is_tuned_from_a_checkpoint(clips: Path, tmp_path: Path) -> None:
+    assert main(command(clips, tmp_path / "first", "--steps", "2")) == 0
+    begun = tmp_path / "first/model.safetensors"
+    options = ("--steps", "2", "--init", str(begun), "--set", "trained=decoder")
+    assert main(command(clips, tmp_path / "second", *options)) == 0
+    one, two = load(begun), load(tmp_path / "second/model.safetensors")
+    assert one.fingerprint["encoder"] == two.fingerprint["encoder"]
+    assert one.fingerprint["decoder"] != two.fingerprint["decoder"]
+
+
+def test_terms_without_their_networks_are_named_and_the_run_goes_on(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = [
+        "--set",
+        'terms.perceptual={"values": [0.1]}',
+        "--set",
+        'terms.flow={"values": [0.0, 0.1], "boundaries": [1]}',
+    ]
+    assert main(command(clips, tmp_path / "run", "--steps", "2", *changes)) == 0
+    out = capsys.readouterr().out
+    assert "without perceptual and Gram terms: the weights of mobilenet_v2 are not at hand (no --networks folder" in out
+    assert "without the optical flow term: the weights of raft_large" in out
+
+
+def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--list", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert "tokenizer-toy: toy, 20 steps of 2 clips" in out
+    assert "nano-dv4x8x8" in json.loads(out.splitlines()[-1])["recipes"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--set", "loop.speed=1"], "there is no field loop.speed: LoopConfig has steps, optimizer"),
+        (["--set", "loop.steps.more=1"], "there is no field loop.steps.more: what loop.steps holds has no fields"),
+        (["--set", "loop.clip=none"], "loop.clip is 'none': it must be float"),
+        (["--set", "trained=encoder"], "trained is 'encoder': use one of all, decoder"),
+        (["--set", "data.frames=9"], "data.frames is 9: it must be tuple[int, ...]"),
+        (["--set", 'terms.gram={"value": [1]}'], "there is no field terms.gram.value: StepSchedule has values"),
+        (["--set", "loop"], "'loop' sets nothing: write FIELD=VALUE"),
+        (["--set", "preset=giant"], "preset is 'giant': use one of"),
+        (["--set", "data.frames=[49]"], "49"),
+        (["--steps", "0"], "steps is 0"),
+        (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(
+    change: list[str], said: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(clips, tmp_path / "run", *change)) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_another_recipes_folder_is_refused_and_stays(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(command(clips, run, "--steps", "2")) == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for options, said in (
+        (("--steps", "2"), "already holds a run: resume it or name another folder"),
+        (("--steps", "2", "--resume", "--set", "data.batch=4"), "begun with data"),
+        (("--steps", "2", "--resume", "--set", "loop.clip=0.5"), "begun with clip 1.0, and now it is 0.5"),
+    ):
+        capsys.readouterr()
+        assert main(command(clips, run, *options)) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("split", ["training", "development"])
+def test_a_junk_pool_is_one_line_and_no_run_begins(
+    split: str, small_pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(small_pool, tmp_path / "pool")
+    (tmp_path / f"pool/{split}.npy").write_text("just words")
+    assert main(command(tmp_path / "pool", tmp_path / "run")) == 2
+    error = capsys.readouterr().err
+    assert f"{split}.npy is damaged or no array of clips" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_may_be_resumed_and_writes_the_same(clips: Path, tmp_path: Path) -> None:
+    assert main(command(clips, tmp_path / "run", "--steps", "2")) == 0
+    shutil.copytree(tmp_path / "run", tmp_path / "before")
+    assert main(command(clips, tmp_path / "run", "--steps", "2", "--resume")) == 0
+    assert same_weights(tmp_path / "before", tmp_path / "run")
