@@ -1,6 +1,7 @@
 """Causal wavelet video tokenizer (arXiv 2501.03575, section 4): the public face; anything not named here may change.
 
-Public modules: `metrics` (PSNR, SSIM) and `compat` (the reference's two classes); for packages built on this one,
+Public modules: `metrics` (PSNR, SSIM, Fréchet distances, LPIPS, use of codes) and `compat` (the reference's two
+classes); for packages built on this one,
 `commandline`, `progress`, `jsontext` and `atomic`, and the network's parts, `haar`, `fsq`, `layers`,
 `attention`, `resampling` and `network`. A name below is imported when it is first used, since
 most of them bring torch, which takes seconds.

@@ -190,9 +190,10 @@ def _distances(observed: Observations) -> dict[str, Any]:
     distances = {}
     for name, pairs in (("rFID", observed.pictures), ("rFVD", observed.clips)):
         if pairs is not None:
-            with Progress(RESAMPLES) as progress:
+            with Progress(1) as progress:
                 progress.start(f"interval of {name}")
-                distances[name.lower()] = pairs.result(done=progress.advance)
+                with progress.counting(RESAMPLES) as count:
+                    distances[name.lower()] = pairs.result(done=count)
             print(sentence(name, distances[name.lower()]))
     return distances
 

@@ -106,7 +106,7 @@ class FeaturePairs:
     def add(self, before: Tensor, after: Tensor) -> None:
         """Take in one pair of prepared clips."""
         for side, prepared in enumerate((before, after)):
-            features = self.network.features(prepared).float()
+            features = self.network.features(prepared).float().cpu()  # float64 is not on every device
             self._sides[side].update(features[None])
             if self._kept is not None:
                 self._kept[side].append(features)
@@ -143,7 +143,7 @@ def code_figures(codes: CodeUsage | None) -> dict[str, float | None]:
 
 def sentence(name: str, result: dict[str, Any]) -> str:
     """A figure of `FeaturePairs.result` as one line."""
-    line = f"{name} {result['value']:.3f} over {result['samples']} samples of {result['features']} features"
+    line = f"{name} {result['value']:.4g} over {result['samples']} samples of {result['features']} features"
     if result["low"] is not None:
-        line += f", 95% [{result['low']:.3f}, {result['high']:.3f}], bias about {result['bias']:.3f}"
+        line += f", 95% [{result['low']:.4g}, {result['high']:.4g}], bias about {result['bias']:.2g}"
     return line if result["warning"] is None else f"{line}\n  {result['warning']}"
