@@ -1,9 +1,10 @@
 """A bootstrap interval of the Fréchet distance of two paired sets of features (Efron 1979, by percentiles).
 
 Pairs are drawn with replacement, both sides of a pair together: a clip and its reconstruction are no two accidents.
-A drawn set repeats samples, so that it is smaller than it looks and its distance larger: on average by `bias`. This
-is about as much as the distance itself is larger than that of endless sets. The interval is of the drawn distances less
-`bias`. It says how the figure would vary with other samples, as many of them; it does not say where more would lead.
+A drawn set repeats samples, so that it is smaller than it looks and its distance larger: on average by `bias`. The
+distance itself is larger than that of endless sets by something of that order (measured: up to twice as much, where
+samples are hardly more than features). The interval is of the drawn distances less `bias`. It says how the figure would
+vary with other samples, as many of them; it does not say where more would lead.
 """
 
 from collections.abc import Callable
@@ -41,8 +42,8 @@ def bootstrap_interval(
 ) -> Interval:
     """The interval around the distance of the two sets, whose rows belong together.
 
-    A drawn set costs a factorisation of min(N, D) rows and columns: on one core, 10 ms for 400 features and 10 s for
-    2048. `done` hears of drawn sets.
+    A drawn set costs a factorisation of min(N, D) rows and columns: on one core, 0.04 s for 500 samples of 400 features
+    and 13 s for 5000 of 2048. `done` hears of drawn sets.
 
     Raises:
         InputError: there are fewer than two pairs.
