@@ -47,7 +47,8 @@ DEFINITIONS = {
     "network given: first 300 frames, shorter side to 224 (bilinear, no antialiasing), centre, [-1, 1]",
     "low, high": f"95% of {RESAMPLES} resamplings of the pairs, less bias: how the distance varies with other clips, "
     "as many",
-    "bias": "mean excess of the resampled distances, the order of that of the distance itself over one of endless samples",
+    "bias": "mean excess of the resampled distances, of the order of that of the distance itself over one of endless "
+    "samples",
 }
 """What the figures mean; written beside them."""
 
