@@ -53,7 +53,10 @@ def test_the_flags_are_these() -> None:
         ),
         "decode": (["inputs", "output"], sorted([*common, *moving])),
         "reconstruct": (["inputs", "output"], sorted([*common, *moving])),
-        "evaluate": (["inputs"], sorted([*common, *moving, "--out"])),
+        "evaluate": (
+            ["inputs"],
+            sorted([*common, *moving, "--fid-network", "--fvd-network", "--lpips-network", "--out"]),
+        ),
         "convert": (["model", "output"], sorted([*common, "--to"])),
         "export": (["model", "output"], sorted([*common, "--dynamic", "--frames", "--part", "--size", "--step"])),
         "bench": (["model"], sorted([*common, "--frames", "--repeat", "--size"])),

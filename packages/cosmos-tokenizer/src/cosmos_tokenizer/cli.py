@@ -52,9 +52,19 @@ def build_parser() -> Parser:
     reconstruct.add_argument("inputs", nargs="+", metavar="INPUT", help=clips)
     reconstruct.add_argument("output", metavar="OUTPUT", help=".mp4 (.png or .jpg for a picture), or a folder")
 
-    evaluate = _command(commands, "evaluate", "PSNR, SSIM, compression, time and memory of each clip")
-    evaluate.add_argument("inputs", nargs="+", metavar="INPUT", help="videos or pictures, quoted globs, folders")
+    evaluate = _command(commands, "evaluate", "PSNR, SSIM, compression, use of codes, time and memory of each clip")
+    evaluate.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="videos or pictures, quoted globs, folders, folders of folders (TokenBench), a .txt list of names in "
+        "them, or DAVIS's folder (its sequences of pictures are clips)",
+    )
     evaluate.add_argument("--out", metavar="FOLDER", help="write metrics.json and worst.png there")
+    networks = evaluate.add_argument_group("networks from TorchScript files, whose own code runs")
+    networks.add_argument("--fid-network", metavar="PATH", help="rFID of the pictures: B 3 299 299 in 0..255 to B D")
+    networks.add_argument("--fvd-network", metavar="PATH", help="rFVD of the videos: B 3 T 224 224 in [-1, 1] to B D")
+    networks.add_argument("--lpips-network", metavar="PATH", help="LPIPS per frame: two of B 3 H W in [-1, 1] to B")
 
     for command in (encode, decode, reconstruct, evaluate):
         command.add_argument(

@@ -16,11 +16,14 @@ from cosmos_tokenizer.atomic import write_whole
 from cosmos_tokenizer.checkpoint import load
 from cosmos_tokenizer.cli import DEFAULT_MODEL
 from cosmos_tokenizer.errors import InputError
+from cosmos_tokenizer.folders import RATE, find_clips, open_clip
 from cosmos_tokenizer.images import IMAGE_SUFFIXES, is_image
 from cosmos_tokenizer.inputs import Inputs, find_inputs, plan_outputs
 from cosmos_tokenizer.jsontext import to_json
-from cosmos_tokenizer.media import check_media_name, in_pieces, media_writer, open_media
+from cosmos_tokenizer.media import check_media_name, in_pieces, media_writer
+from cosmos_tokenizer.metrics import LPIPS, RESAMPLES, ImageFeatures, VideoFeatures
 from cosmos_tokenizer.model import CausalTokenizer
+from cosmos_tokenizer.observations import Networks, Observations, sentence
 from cosmos_tokenizer.passes import Passes, passes_of
 from cosmos_tokenizer.presets import PRESETS
 from cosmos_tokenizer.progress import Progress
@@ -120,27 +123,36 @@ def reconstruct(args: Namespace) -> dict[str, Any]:
 
 def evaluate(args: Namespace) -> dict[str, Any]:
     """Score every clip, print the table, and write the figures and the worst frames to `--out` where given."""
-    inputs = find_inputs(args.inputs, VIDEO_SUFFIXES | IMAGE_SUFFIXES, MEDIA)
+    inputs = find_clips(args.inputs)
     if args.out is not None and Path(args.out).exists() and not Path(args.out).is_dir():
         raise InputError(f"{args.out}: is a file, and --out takes a folder")
+    _check_counts(args, inputs)
     loaded = _open_folded(args)
+    observed = _observations(args, loaded.model)
     share = -(-ROWS // len(inputs.files))
     scores, samples = [], []
     with _work(inputs) as progress:
+        if sequences := sum(path.is_dir() for path in inputs.files):
+            progress.say(f"{sequences} folders of pictures are taken as clips of {RATE} frames per second")
         for path in inputs.files:
             with _clip(loaded, path, args, progress) as (footage, passes, counted):
                 if not scores:
-                    with open_media(path) as again:
+                    with open_clip(path) as again:
                         evaluation.warm_up(passes, again)
-                score, worst = evaluation.score_clip(passes, footage, str(path), samples=share, done=counted)
+                watching = observed.begin(still=footage.rate is None)
+                score, worst = evaluation.score_clip(
+                    passes, footage, str(path), samples=share, done=counted, observed=watching
+                )
             scores.append(score)
             samples = sorted([*samples, *worst], key=lambda sample: sample.psnr)[:ROWS]
-    print(evaluation.table(scores))
+    print(evaluation.table(scores, observed))
+    distances = _distances(observed)
     result: dict[str, Any] = {
         "model": loaded.name,
         "device": str(loaded.model.device),
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        "mean": evaluation.summary(scores),
+        "mean": evaluation.summary(scores, observed),
+        **distances,
         "files": [evaluation.row(score) for score in scores],
         "definitions": evaluation.DEFINITIONS,
     }
@@ -151,6 +163,39 @@ def evaluate(args: Namespace) -> dict[str, Any]:
         print(f"{figures} and {picture} written")
         result["written"] = [str(figures), str(picture)]
     return result
+
+
+def _check_counts(args: Namespace, inputs: Inputs) -> None:
+    """Refuse before the work begins: one picture, or one video, is no set that could be compared."""
+    pictures = sum(is_image(path) and not path.is_dir() for path in inputs.files)
+    for option, path, what, count in (
+        ("--fid-network", args.fid_network, "pictures", pictures),
+        ("--fvd-network", args.fvd_network, "videos", len(inputs.files) - pictures),
+    ):
+        if path is not None and count < 2:
+            raise InputError(f"{option} compares sets of {what}, and the inputs hold {count}; give two or more")
+
+
+def _observations(args: Namespace, model: CausalTokenizer) -> Observations:
+    networks = Networks(
+        fid=None if args.fid_network is None else ImageFeatures(args.fid_network, model.device),
+        fvd=None if args.fvd_network is None else VideoFeatures(args.fvd_network, model.device),
+        lpips=None if args.lpips_network is None else LPIPS(args.lpips_network, model.device),
+    )
+    return Observations(model.config.levels if model.config.kind == "discrete" else None, networks)
+
+
+def _distances(observed: Observations) -> dict[str, Any]:
+    """Print and return the distances of feature sets, of those that were asked for."""
+    distances = {}
+    for name, pairs in (("rFID", observed.pictures), ("rFVD", observed.clips)):
+        if pairs is not None:
+            with Progress(1) as progress:
+                progress.start(f"interval of {name}")
+                with progress.counting(RESAMPLES) as count:
+                    distances[name.lower()] = pairs.result(done=count)
+            print(sentence(name, distances[name.lower()]))
+    return distances
 
 
 def open_model(args: Namespace) -> Loaded:
@@ -201,7 +246,7 @@ def _clip(
     loaded: Loaded, path: Path, args: Namespace, progress: Progress
 ) -> Iterator[tuple[Footage, Passes, "_Counted"]]:
     """Begin a clip: its frames, its way through the model, and who counts them."""
-    with _named(path, progress), open_media(path) as footage:
+    with _named(path, progress), open_clip(path) as footage:
         if loaded.model.config.media == "image" and footage.rate is not None:
             raise InputError(
                 f"{path}: is a video, and {loaded.name} takes pictures; use a video model such as nano-cv4x8x8"

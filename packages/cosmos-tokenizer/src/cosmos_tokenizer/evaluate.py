@@ -1,4 +1,4 @@
-"""How well and how fast a tokenizer reconstructs clips: the figures of arXiv 2501.03575 section 4.3, without rFVD.
+"""How well and how fast a tokenizer reconstructs clips: the figures of arXiv 2501.03575 section 4.3.
 
 Each clip is read, encoded, decoded and, after rounding to 8 bits, scored piece by piece. Compression counts 24 bits a
 pixel of the clip against the tokens as stored: the bits of their dtype for latents, what a code needs for indices.
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from cosmos_tokenizer.jsontext import readable
 from cosmos_tokenizer.media import in_pieces
-from cosmos_tokenizer.metrics import WINDOW, finite_mean
+from cosmos_tokenizer.metrics import RESAMPLES, WINDOW, finite_mean
 from cosmos_tokenizer.model import CausalTokenizer
+from cosmos_tokenizer.observations import ClipObservations, Observations, code_figures
 from cosmos_tokenizer.passes import Passes
 from cosmos_tokenizer.tally import Sample, Tally
 from cosmos_tokenizer.video import Footage
@@ -33,7 +34,21 @@ DEFINITIONS = {
     "compression": "24 bits a pixel over the bits of the tokens as stored",
     "ms_per_frame": "encoding plus decoding, wall time, after one short warm-up on the first clip",
     "window": "latent frames that temporal attention looked back on; null: all of them, exact",
-    "memory_mb": "peak so far: of the GPU's allocator for the file, or of the whole process on a CPU",
+    "memory_mb": "peak so far, networks of other figures included: of the GPU's allocator for the file, or of the "
+    "whole process on a CPU",
+    "lpips": "mean over frames of the distance by the network given, whole 8-bit frames scaled to [-1, 1]",
+    "code_usage": "share of the codebook's codes that occur; in the mean, in all files together",
+    "code_perplexity": "2 to the power of code_bits; in the mean, of all files together",
+    "code_bits": "entropy of the codes' frequencies in bits, too low where codes are few; in the mean, of all files "
+    "together",
+    "rfid": "squared Fréchet distance, in float64, of the features of pictures and of their reconstructions, by the "
+    "network given at 299x299 (bilinear, no antialiasing)",
+    "rfvd": "squared Fréchet distance, in float64, of the features of clips and of their reconstructions, by the "
+    "network given: first 300 frames, shorter side to 224 (bilinear, no antialiasing), centre, [-1, 1]",
+    "low, high": f"95% of {RESAMPLES} resamplings of the pairs, less bias: how the distance varies with other clips, "
+    "as many",
+    "bias": "mean excess of the resampled distances, of the order of that of the distance itself over one of endless "
+    "samples",
 }
 """What the figures mean; written beside them."""
 
@@ -42,7 +57,8 @@ DEFINITIONS = {
 class Score:
     """One clip's figures. Times in milliseconds per frame, memory in MB; PSNR is infinite for identical clips.
 
-    `window` is how many latent frames temporal attention looked back on where that was fewer than the clip has.
+    `window` is how many latent frames temporal attention looked back on where that was fewer than the clip has. Codes
+    are a discrete model's; LPIPS needs a network.
     """
 
     file: str
@@ -59,6 +75,10 @@ class Score:
     decode_ms: float
     memory_mb: float
     window: int | None = None
+    lpips: float | None = None
+    code_usage: float | None = None
+    code_perplexity: float | None = None
+    code_bits: float | None = None
 
     @property
     def ms_per_frame(self) -> float:
@@ -67,11 +87,17 @@ class Score:
 
 
 def score_clip(
-    passes: Passes, footage: Footage, name: str, *, samples: int = 1, done: Callable[[int], None] | None = None
+    passes: Passes,
+    footage: Footage,
+    name: str,
+    *,
+    samples: int = 1,
+    done: Callable[[int], None] | None = None,
+    observed: ClipObservations | None = None,
 ) -> tuple[Score, list[Sample]]:
     """Encode, decode and score one clip piece by piece; also return its worst frames, `samples` at most.
 
-    `done` hears of frames as they are scored.
+    `done` hears of frames as they are scored, `observed` sees codes and frames.
     """
     model, device, name = passes.model, passes.model.device, readable(name)
     if device.type == "cuda":
@@ -87,9 +113,18 @@ def score_clip(
             waiting.extend(piece)
             yield piece
 
-    for after in passes.decode(passes.encode(read(), run=encoding), run=decoding):
+    def encode() -> Iterator[Tensor]:
+        for tokens in passes.encode(read(), run=encoding):
+            if observed is not None:
+                observed.tokens(tokens)
+            yield tokens
+
+    for after in passes.decode(encode(), run=decoding):
         before = np.stack([waiting.popleft() for _ in range(min(len(waiting), len(after)))])
-        tally.add(before, after[: len(before)])  # the rest of the last latent frame is padding
+        after = after[: len(before)]  # the rest of the last latent frame is padding
+        tally.add(before, after)
+        if observed is not None:
+            observed.frames(before, after)
         if done is not None:
             done(len(before))
     height, width = footage.size
@@ -110,6 +145,7 @@ def score_clip(
         decode_ms=decoding.ms / tally.frames,
         memory_mb=_peak_memory_mb(device),
         window=passes.window if passes.bounds(tally.frames) else None,
+        **({} if observed is None else observed.finish()),
     )
     return score, tally.worst
 
@@ -121,10 +157,11 @@ def warm_up(passes: Passes, footage: Footage) -> None:
         pass
 
 
-def summary(scores: Sequence[Score]) -> dict[str, Any]:
-    """Return the means over files, the largest memory, and totals."""
+def summary(scores: Sequence[Score], observed: Observations | None = None) -> dict[str, Any]:
+    """Return the means over files, the largest memory, totals, and the use of codes in all files together."""
     frames = sum(score.frames for score in scores)
     total_ms = sum(score.ms_per_frame * score.frames for score in scores)
+    distances = [score.lpips for score in scores if score.lpips is not None]
     return {
         "files": len(scores),
         "frames": frames,
@@ -134,6 +171,8 @@ def summary(scores: Sequence[Score]) -> dict[str, Any]:
         "compression": sum(score.compression for score in scores) / len(scores),
         "ms_per_frame": total_ms / frames,
         "memory_mb": max(score.memory_mb for score in scores),
+        "lpips": sum(distances) / len(distances) if distances else None,
+        **code_figures(None if observed is None else observed.codes),
     }
 
 
@@ -142,15 +181,16 @@ def row(score: Score) -> dict[str, Any]:
     return asdict(score) | {"ms_per_frame": score.ms_per_frame}
 
 
-def table(scores: Sequence[Score]) -> str:
-    """Return the figures as aligned text, one line a file and the means below."""
+def table(scores: Sequence[Score], observed: Observations | None = None) -> str:
+    """Return the figures as aligned text, one line a file and the means below; what was not measured has no column."""
     head = ["file", "frames", "size", "tokens", "ratio", "PSNR/frame", "PSNR/video", "SSIM", "ms/frame", "MB"]
+    head += [column for name, (column, _) in _MORE.items() if row(scores[0])[name] is not None]
     lines = [head]
     for s in scores:
         shape = "x".join(map(str, s.token_shape))
         lines.append([s.file, str(s.frames), f"{s.height}x{s.width}", shape, f"{s.compression:.1f}", *_figures(row(s))])
     if len(scores) > 1:
-        mean = summary(scores)
+        mean = summary(scores, observed)
         lines.append(["mean", str(mean["frames"]), "", "", f"{mean['compression']:.1f}", *_figures(mean)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join(
@@ -159,9 +199,13 @@ def table(scores: Sequence[Score]) -> str:
     )
 
 
+_MORE = {"lpips": ("LPIPS", "{:.4f}"), "code_usage": ("codes", "{:.1%}"), "code_perplexity": ("perplexity", "{:.1f}")}
+
+
 def _figures(of: Mapping[str, Any]) -> list[str]:
     decibels = [f"{of['psnr_frame']:.2f}", f"{of['psnr_video']:.2f}"]
-    return [*decibels, f"{of['ssim']:.4f}", f"{of['ms_per_frame']:.1f}", f"{of['memory_mb']:.0f}"]
+    more = [form.format(of[name]) for name, (_, form) in _MORE.items() if of[name] is not None]
+    return [*decibels, f"{of['ssim']:.4f}", f"{of['ms_per_frame']:.1f}", f"{of['memory_mb']:.0f}", *more]
 
 
 def _bits(model: CausalTokenizer) -> int:
