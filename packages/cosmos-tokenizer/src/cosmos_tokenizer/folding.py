@@ -58,7 +58,7 @@ def folded_decoder(decoder: Decoder, config: TokenizerConfig) -> Decoder:
 def wavelet_matrices(config: TokenizerConfig) -> tuple[Tensor, Tensor]:
     """The wavelet of one patch and its inverse in float64: coefficients by samples ``(c t h w)``, and back."""
     count, p, t = config.patch_channels, config.patch_size, config.time_patch
-    one_hot = torch.eye(count, dtype=torch.float64)
+    one_hot = torch.eye(count, dtype=torch.float64, device="cpu")
     samples = rearrange(one_hot, "n (c t h w) -> n c t h w", t=t, h=p, w=p)
     coefficients = haar.patch(samples, patch_size=p, media=config.media, start=False)
     clips = haar.unpatch(one_hot[:, :, None, None, None], patch_size=p, media=config.media, start=False)
