@@ -234,6 +234,14 @@ def test_a_refused_piece_leaves_the_stream_as_it_was(random_tokenizer: Make) -> 
     torch.testing.assert_close(torch.cat([first, rest], dim=2), whole, atol=1e-5 * float(whole.abs().max()), rtol=0)
 
 
+def test_a_first_piece_that_is_refused_binds_nothing(random_tokenizer: Make) -> None:
+    model = random_tokenizer(TOY)
+    stream = model.stream_encoder()
+    with pytest.raises(InputError, match="8x8 is too small"):
+        stream.push(clip(1, (8, 8)))
+    torch.testing.assert_close(stream.push(clip(9, (32, 32))), model.encode(clip(9, (32, 32))), atol=1e-5, rtol=0)
+
+
 def test_streams_run_under_autocast(random_tokenizer: Make) -> None:
     model = random_tokenizer(TOY)
     with torch.autocast("cpu", torch.bfloat16):
