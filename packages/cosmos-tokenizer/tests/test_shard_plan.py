@@ -88,7 +88,14 @@ def test_a_shard_whose_figures_are_damaged_is_made_again(figures: str, folder: P
 def test_the_command_ends_with_a_line_about_a_damaged_manifest(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = ["encode", str(folder / "clips"), str(folder / "out"), "--shards", "--model", str(folder / "toy.safetensors")]
+    line = [
+        "encode",
+        str(folder / "clips"),
+        str(folder / "out"),
+        "--shards",
+        "--model",
+        str(folder / "toy.safetensors"),
+    ]
     assert main(line) == 0
     path = folder / "out" / "manifest.json"
     path.write_text(json.dumps(without(json.loads(path.read_text()), "fingerprint")))
