@@ -12,7 +12,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +34,7 @@ RETURNING = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One line of the table; the ratio says of what."""
+    """One line of the table but for the device, which is that of all lines; the ratio says of what."""
 
     what: str
     shape: str
@@ -56,11 +56,26 @@ def main() -> None:
         name, frames, side = args.memory_of
         print(json.dumps(peak_bytes(name, int(frames), int(side), device)))
         return
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"torch {torch.__version__}, {name}\n")
-    print("| what | shape | dtype | ours | peer | ratio |\n|---|---|---|---|---|---|", flush=True)
+    name = name_of(device)
+    print(f"torch {torch.__version__}\n")
+    print("| what | shape | dtype | device | ours | peer | ratio |\n|---|---|---|---|---|---|---|", flush=True)
     for row in rows(device, args.clip, quick=args.quick):
-        print(f"| {row.what} | {row.shape} | {row.dtype} | {row.ours} | {row.peer} | {row.ratio} |", flush=True)
+        print(
+            f"| {row.what} | {row.shape} | {row.dtype} | {name} | {row.ours} | {row.peer} | {row.ratio} |", flush=True
+        )
+
+
+def name_of(device: torch.device) -> str:
+    """What the rows were measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"CPU, {torch.backends.cpu.get_cpu_capability()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def speed(ours: float, theirs: float) -> str:
+    """Seconds beside the peer's, in words."""
+    return f"{theirs / ours:.2f}x faster" if ours <= theirs else f"{ours / theirs:.2f}x slower"
 
 
 def rows(device: torch.device, clip: str | None, *, quick: bool) -> Iterator[Row]:
@@ -145,7 +160,7 @@ def against_diffusers(
             dtype=name,
             ours=f"{ours:.3f} s",
             peer=f"{theirs:.3f} s",
-            ratio=f"{theirs / ours:.2f}x faster",
+            ratio=speed(ours, theirs),
         )
     yield Row(what="largest difference of the folded decoder", shape=shape, dtype=name, ours=f"{apart:.1e}", peer="0")
 
@@ -202,7 +217,7 @@ def against_cogvideox(frames: int, side: int, device: torch.device) -> Row:
         dtype="float32",
         ours=f"{ours:.3f} s",
         peer=f"{theirs:.3f} s",
-        ratio=f"{theirs / ours:.1f}x faster",
+        ratio=speed(ours, theirs),
     )
 
 
@@ -228,31 +243,29 @@ def against_one_pass(device: torch.device, side: int, repeat: int) -> Iterator[R
             dtype="float32",
             ours=f"{costs['stream'].seconds:.3f} s",
             peer=f"{costs['whole'].seconds:.3f} s",
-            ratio=f"{costs['whole'].seconds / costs['stream'].seconds:.2f}x faster",
+            ratio=speed(costs["stream"].seconds, costs["whole"].seconds),
         )
 
 
 def approximations(path: str, device: torch.device) -> Iterator[Row]:
-    """PSNR of real footage with a bounded window and with tiles, beside the exact result."""
+    """PSNR of real footage with a bounded window and with tiles, beside the exact result; tiles against it, too."""
     frames = read_video(path).frames[:193]
     clip = to_clip(frames, device)
     for name in ("nano-cv4x8x8", "nano-dv4x8x8"):
         folded = load(name, device=device).fold()
 
-        def decibels(
+        def result(
             count: int, *, window: int | None = None, tiles: Tiles | None = None, folded: CausalTokenizer = folded
-        ) -> float:
+        ) -> Iterator[Tensor]:
             encoder = folded.stream_encoder(window=window, tiles=tiles)
             decoder = folded.stream_decoder(size=(clip.shape[3], clip.shape[4]), window=window, tiles=tiles)
-            error = 0.0
-            for piece in clip[:, :, :count].split([1, *[4] * ((count - 1) // 4)], dim=2):
-                error += float((decoder.push(encoder.push(piece)) - piece).double().square().sum())
-            return 10 * math.log10(4 * clip[:, :, :count].numel() / error)
+            for piece in pieces_of(clip, count):
+                yield decoder.push(encoder.push(piece))
 
         shape = "x".join(map(str, (len(frames), *frames.shape[1:3])))
-        exact = decibels(len(frames))
+        exact, _ = apart(result(len(frames)), pieces_of(clip, len(frames)))
         for window in (4, 16):
-            got = decibels(len(frames), window=window)
+            got, _ = apart(result(len(frames), window=window), pieces_of(clip, len(frames)))
             yield Row(
                 what=f"{name}, window of {window} latent frames / all {(len(frames) - 1) // 4 + 1}",
                 shape=shape,
@@ -261,17 +274,47 @@ def approximations(path: str, device: torch.device) -> Iterator[Row]:
                 peer=f"{exact:.3f} dB",
                 ratio=f"{got - exact:+.3f} dB",
             )
-        exact = decibels(17)
+        whole = list(result(17))
+        exact, _ = apart(whole, pieces_of(clip, 17))
         for size, overlap in ((128, 32), (256, 64)):
-            got = decibels(17, tiles=Tiles(size=size, overlap=overlap))
+            tiled = list(result(17, tiles=Tiles(size=size, overlap=overlap)))
+            got, _ = apart(tiled, pieces_of(clip, 17))
+            between, largest = apart(tiled, whole)
+            what, shape = (
+                f"{name}, tiles of {size} that overlap by {overlap}",
+                "x".join(map(str, (17, *frames.shape[1:3]))),
+            )
             yield Row(
-                what=f"{name}, tiles of {size} that overlap by {overlap} / whole frames",
-                shape="x".join(map(str, (17, *frames.shape[1:3]))),
+                what=f"{what} / whole frames",
+                shape=shape,
                 dtype="float32",
                 ours=f"{got:.3f} dB",
                 peer=f"{exact:.3f} dB",
                 ratio=f"{got - exact:+.3f} dB",
             )
+            yield Row(
+                what=f"{what}, beside whole frames",
+                shape=shape,
+                dtype="float32",
+                ours=f"{between:.3f} dB",
+                peer="inf dB",
+                ratio=f"differ by {largest:.1e} at most",
+            )
+
+
+def pieces_of(clip: Tensor, count: int) -> Iterable[Tensor]:
+    """The first frames of a clip as a 4x stream takes them."""
+    return clip[:, :, :count].split([1, *[4] * ((count - 1) // 4)], dim=2)
+
+
+def apart(clip: Iterable[Tensor], other: Iterable[Tensor]) -> tuple[float, float]:
+    """PSNR of two clips in [-1, 1] that come in the same pieces, and their largest difference."""
+    total, count, largest = 0.0, 0, 0.0
+    for one, two in zip(clip, other, strict=True):
+        error = (one - two).double()
+        total, count = total + float(error.square().sum()), count + error.numel()
+        largest = max(largest, float(error.abs().max()))
+    return (10 * math.log10(4 * count / total) if total else math.inf), largest
 
 
 if __name__ == "__main__":

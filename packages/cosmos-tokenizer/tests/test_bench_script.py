@@ -49,7 +49,7 @@ def test_rows_beside_diffusers_time_both_and_compare_results(
     model = script.random_model()
     folded, trained, apart = script.against_diffusers(model, script.diffusers_of(model), 9, 32, 1, dtype, CPU)
     assert (folded.ours, folded.peer, folded.ratio) == ("1.500 s", "3.000 s", "2.00x faster")
-    assert (trained.ours, trained.peer, trained.ratio) == ("6.000 s", "3.000 s", "0.50x faster")
+    assert (trained.ours, trained.peer, trained.ratio) == ("6.000 s", "3.000 s", "2.00x slower")
     assert (folded.shape, folded.dtype) == ("9x32x32", str(dtype).removeprefix("torch."))
     assert float(apart.ours) < (1e-4 if dtype == torch.float32 else 0.3)
 
@@ -60,10 +60,41 @@ def test_memory_of_both_is_measured(script: ModuleType) -> None:
 
 
 def test_rows_of_the_stream_and_of_approximations(script: ModuleType, tmp_path: Path) -> None:
-    assert ["nano-cv" in row.what for row in script.against_one_pass(CPU, 32, 1)] == [True, False]
+    one, other = script.against_one_pass(CPU, 32, 1)
+    assert ("nano-cv" in one.what, "nano-cv" in other.what) == (True, False)
+    assert all(row.ratio.endswith(("x slower", "x faster")) for row in (one, other))
     frames = np.random.default_rng(0).integers(0, 256, (33, 32, 48, 3), dtype=np.uint8)
     write_video(tmp_path / "clip.mp4", Video(frames=frames, rate=Fraction(24)))
     found = list(script.approximations(str(tmp_path / "clip.mp4"), CPU))
-    assert len(found) == 8
-    exact = [row for row in found if "window of 4" not in row.what]  # 9 latent frames, and less than a tile
+    assert len(found) == 12
+    between = [row for row in found if "beside" in row.what]  # less than a tile
+    assert len(between) == 4
+    assert all(float(row.ours.removesuffix(" dB")) > 100 for row in between)
+    assert all(float(row.ratio.removeprefix("differ by ").removesuffix(" at most")) < 1e-5 for row in between)
+    exact = [row for row in found if "window of 4" not in row.what and row not in between]  # 9 latent frames
     assert [float(row.ratio.removesuffix(" dB")) for row in exact] == [0.0] * 6
+
+
+def test_tiles_are_measured_beside_the_whole_frame_and_not_the_footage_alone(script: ModuleType) -> None:
+    clip = [torch.zeros(1, 3, 1, 4, 4), torch.zeros(1, 3, 4, 4, 4)]
+    other = [piece + shift for piece, shift in zip(clip, (0.02, -0.04), strict=True)]
+    decibels, largest = script.apart(other, clip)
+    assert largest == pytest.approx(0.04)
+    assert decibels == pytest.approx(-10 * np.log10((0.01**2 + 4 * 0.02**2) / 5), abs=1e-4)
+    assert script.apart(clip, clip) == (float("inf"), 0.0)
+
+
+def test_speed_is_said_in_words_and_every_row_names_its_device(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [script.speed(1.0, 1.96), script.speed(2.0, 2.0), script.speed(1.0, 0.6)] == [
+        *("1.96x faster", "1.00x faster", "1.67x slower"),
+    ]
+    row = script.Row(what="w", shape="s", dtype="d", ours="o", peer="p", ratio="r")
+    monkeypatch.setattr(script, "rows", lambda *_, **__: [row])
+    monkeypatch.setattr(script, "name_of", lambda _: "a machine")
+    monkeypatch.setattr(sys, "argv", ["bench.py"])
+    script.main()
+    *_, head, _, line = capsys.readouterr().out.splitlines()
+    assert head == "| what | shape | dtype | device | ours | peer | ratio |"
+    assert line == "| w | s | d | a machine | o | p | r |"

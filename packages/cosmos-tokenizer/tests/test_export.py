@@ -11,7 +11,18 @@ import onnxruntime
 import pytest
 import torch
 
-from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, TokenizerConfig, export, export_commands, save
+from cosmos_tokenizer import (
+    PRESETS,
+    CausalTokenizer,
+    InputError,
+    TokenizerConfig,
+    export,
+    export_commands,
+    frame_norm,
+    fsq,
+    haar,
+    save,
+)
 from cosmos_tokenizer.cli import main
 from cosmos_tokenizer.exported import difference, open_exported
 
@@ -79,6 +90,19 @@ def test_onnx_runs_without_torch_and_says_what_it_is(random_tokenizer: Make, tmp
     assert TokenizerConfig.from_dict(about["config"]) == DISCRETE
     assert about["fingerprint"] == model.fingerprint["encoder"]
     assert (about["part"], about["form"], about["memory"], about["window"]) == ("encoder", "clip", [], None)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_where_kernels_run_a_graph_still_holds_none_of_them(
+    part: str, random_tokenizer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton")
+    for module in (frame_norm, fsq, haar):
+        monkeypatch.setattr(module, "use_triton", lambda *_: torch.compiler.is_exporting())
+    (path,) = export(random_tokenizer(IMAGE_DISCRETE), tmp_path / "half.pt2", part=part, size=(16, 24))
+    targets = [str(node.target) for node in torch.export.load(path).graph.nodes]
+    assert "aten.group_norm.default" in targets
+    assert not [target for target in targets if target.startswith("cosmos_tokenizer")]
 
 
 def test_what_cannot_be_exported_is_refused_and_nothing_is_written(random_tokenizer: Make, tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, TokenizerConfig, check_codec, load, save
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, TokenizerConfig, check_codec, folding, load, save
 from cosmos_tokenizer.folded import whole_patches
+from cosmos_tokenizer.folding import folded_decoder, folded_encoder
 
 Make = Callable[..., CausalTokenizer]
 TOY = PRESETS["toy"]
@@ -90,6 +93,34 @@ def test_folding_keeps_the_fingerprint_the_original_and_its_memory(random_tokeni
     assert not any(value.requires_grad for value in folded.parameters())
     shared = {value.data_ptr() for value in model.parameters()} & {value.data_ptr() for value in folded.parameters()}
     assert len(shared) > 20
+
+
+class _OnlyTheCpuHasFloat64(TorchDispatchMode):
+    """Refuses float64 elsewhere, as Apple's devices do."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        given = [value for value in args if isinstance(value, torch.Tensor)]
+        made = func(*args, **(kwargs or {}))
+        made_too = [made] if isinstance(made, torch.Tensor) else []
+        for value in (*given, *made_too):
+            assert value.dtype != torch.float64 or value.device.type == "cpu", func
+        return made
+
+
+@pytest.mark.parametrize("config", [TOY, TOY_IMAGE], ids=["video", "image"])
+def test_weights_of_a_device_without_float64_are_merged_and_come_back_to_it(
+    config: TokenizerConfig, random_tokenizer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folding, "_finished", lambda half: half)  # which copies, as no device that is absent can
+    with FakeTensorMode():  # tensors of any device, without their values
+        model = random_tokenizer(config)
+        for module in model.modules():
+            for name, value in module.named_parameters(recurse=False):
+                setattr(module, name, torch.nn.Parameter(torch.empty(value.shape, device="mps")))
+        with _OnlyTheCpuHasFloat64():
+            halves = folded_encoder(model.encoder, config), folded_decoder(model.decoder, config)
+        for value in (value for half in halves for value in half.parameters()):
+            assert (value.device.type, value.dtype) == ("mps", torch.float32)
 
 
 def test_a_folded_model_is_not_saved(tmp_path: Path, random_tokenizer: Make) -> None:

@@ -37,6 +37,21 @@ def test_the_input_stays_and_gradients_are_those_of_the_formula() -> None:
     assert torch.autograd.gradcheck(lambda *t: norm_silu(*t, groups=1, eps=1e-6, silu=True), asking, fast_mode=True)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("learnt", [(False, True), (True, False), (True, True)], ids=["bias", "weight", "both"])
+def test_weight_and_bias_are_learnt_on_frames_that_have_no_gradient(groups: int, learnt: tuple[bool, bool]) -> None:
+    x, *parameters = given(torch.float64)
+    for parameter, wanted in zip(parameters, learnt, strict=True):
+        parameter.requires_grad_(wanted)
+    found = []
+    for frames in (x, x.clone().requires_grad_()):
+        norm_silu(frames, *parameters, groups=groups, eps=1e-6, silu=True).square().sum().backward()
+        found.append([parameter.grad for parameter in parameters if parameter.requires_grad])
+        for parameter in parameters:
+            parameter.grad = None
+    torch.testing.assert_close(*found)
+
+
 def test_the_layer_norms_with_its_own_weights_groups_and_eps() -> None:
     x, weight, bias = given()
     layer = FrameNorm(2, 6)

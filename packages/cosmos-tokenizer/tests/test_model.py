@@ -207,3 +207,17 @@ def test_check_codec_notices_a_look_ahead(random_tokenizer: Make) -> None:
 
     with pytest.raises(AssertionError, match="future frames change past tokens"):
         check_codec(Peeking())
+
+
+@pytest.mark.parametrize("kind", ["toy", "toy-discrete", "image"])
+def test_tokens_of_nothing_are_one_line(kind: str, random_tokenizer: Make) -> None:
+    model = random_tokenizer(TOY_IMAGE if kind == "image" else PRESETS[kind])
+    whole = model.encode(clip(1, 3, 1, 32, 48)).detach()
+    with pytest.raises(InputError, match="a batch holds at least one"):
+        model.decode(whole[:0])
+    for axis in (-3, -2, -1):
+        with pytest.raises(InputError, match="there is nothing to decode") as caught:
+            model.decode(whole.narrow(axis, 0, 0))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="at least|has 0 frames"):
+        model.encode(clip(1, 3, 1, 32, 48)[:, :, :0])

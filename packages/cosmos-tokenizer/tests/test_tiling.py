@@ -1,4 +1,4 @@
-"""Tiles: seams, sizes that fill none, memory, and what they refuse."""
+"""Tiles: seams, sizes that fill none, that a network never sees more than one, and what they refuse."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -34,6 +34,19 @@ def test_results_may_be_larger_or_smaller_than_the_frame() -> None:
     torch.testing.assert_close(got, doubled(x, None))
     got = run_in_tiles(halved, x, None, tile=16, overlap=4, zoom=Fraction(1, 2))
     torch.testing.assert_close(got, halved(x, None))
+
+
+@torch.no_grad()
+def test_no_network_sees_more_than_a_tile_whatever_the_frame(random_tokenizer: Make) -> None:
+    model = random_tokenizer(PRESETS["toy"])
+    seen: dict[str, set[tuple[int, int]]] = {"encoder": set(), "decoder": set()}
+    for name, half in (("encoder", model.encoder), ("decoder", model.decoder)):
+        half.register_forward_pre_hook(lambda _, given, name=name: seen[name].add(tuple(given[0].shape[3:])))
+    tiles = Tiles(size=32, overlap=8)
+    for size in ((40, 72), (96, 33)):
+        tokens = model.encode(torch.rand(1, 3, 1, *size), tiles=tiles)
+        model.decode(tokens, tiles=tiles)
+    assert seen == {"encoder": {(32, 32)}, "decoder": {(4, 4)}}
 
 
 def test_neighbours_fade_into_each_other() -> None:

@@ -57,3 +57,19 @@ def test_it_is_left_alone_where_autograd_records_or_the_type_is_double() -> None
     assert not winograd.pays(x.double(), weight.double())
     assert not winograd.pays(x[:, :32], weight[:, :32])
     assert not winograd.pays(x[:1], weight)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("native", [False, True], ids=["emulated", "native"])
+def test_half_precision_goes_through_it_only_where_the_cpu_has_no_instructions(
+    kind: torch.dtype, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "emulated", lambda _: () if native else (kind,))
+    taken = []
+    conv2d = winograd.conv2d
+    monkeypatch.setattr(winograd, "conv2d", lambda *given: taken.append(given) or conv2d(*given))
+    x, weight, bias = operands(48, 48, (32, 16))
+    assert products.conv2d(x.to(kind), weight.to(kind), bias.to(kind), padding=1).dtype == kind
+    assert bool(taken) != native
+    products.conv2d(x, weight, bias, padding=1)
+    assert taken

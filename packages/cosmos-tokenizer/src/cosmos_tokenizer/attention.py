@@ -49,15 +49,16 @@ class TemporalAttention(_Attention):
         """``B T C H W`` to the same shape."""
         batch, _, _, height, _ = x_BTCHW.shape
         h_NTC = rearrange(self.norm(x_BTCHW), "b t c h w -> (b h w) 1 t c")
-        q, k, v = self.q(h_NTC), self.k(h_NTC), self.v(h_NTC)
-        past = self.recall(cache)
-        if past is not None:
-            k, v = torch.cat([past, torch.stack([k, v])], dim=3)
+        kv = torch.stack([self.k(h_NTC), self.v(h_NTC)])
         window = None if cache is None else cache.window
-        if cache is not None:
-            kept = k.shape[2] if window is None else torch.sym_min(window - 1, k.shape[2])
-            self.remember(cache, torch.stack([k, v])[:, :, :, k.shape[2] - kept :])
-        o = _attend(q, k, v, window)
+        if cache is not None and window is None:
+            kv = cache.append(self.key, kv, axis=3)
+        elif cache is not None and window is not None:
+            past = self.recall(cache)
+            kv = kv if past is None else torch.cat([past, kv], dim=3)
+            kept = torch.sym_min(window - 1, kv.shape[3])
+            self.remember(cache, kv[:, :, :, kv.shape[3] - kept :])
+        o = _attend(self.q(h_NTC), *kv, window)
         return x_BTCHW + rearrange(self.proj(o), "(b h w) 1 t c -> b t c h w", b=batch, h=height)
 
 

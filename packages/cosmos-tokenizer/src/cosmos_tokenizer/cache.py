@@ -1,5 +1,6 @@
 """What a causal network remembers of earlier frames, so that a clip can come in pieces of any length."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -17,6 +18,7 @@ class FrameCache:
         self.window = window
         self.tensors = {} if tensors is None else tensors
         self._parts: dict[int, FrameCache] = {}
+        self._rooms: dict[str, Tensor] = {}
 
     @property
     def started(self) -> bool:
@@ -25,9 +27,29 @@ class FrameCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the cache holds."""
-        own = sum(value.numel() * value.element_size() for value in self.tensors.values())
+        """Bytes that the cache holds, with the room for what is to come."""
+        own = sum(value.nbytes for value in (self.tensors | self._rooms).values())
         return own + sum(part.nbytes for part in self._parts.values())
+
+    def append(self, key: str, value: Tensor, axis: int) -> Tensor:
+        """Put ``value`` behind what ``key`` holds, and return all of it.
+
+        Where nothing is recorded it goes into room that was made beforehand, a half more than was needed: what came
+        before is copied when the room is full, not every time.
+        """
+        past, room = self.tensors.get(key), self._rooms.pop(key, None)
+        if past is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            whole = value if past is None else torch.cat([past, value], dim=axis)
+        else:
+            so_far, total = past.shape[axis], past.shape[axis] + value.shape[axis]
+            locked = room is not None and room.is_inference() and not torch.is_inference_mode_enabled()
+            if room is None or locked or room.shape[axis] < total:
+                room = past.new_empty(*past.shape[:axis], total + total // 2, *past.shape[axis + 1 :])
+                room.narrow(axis, 0, so_far).copy_(past)
+            room.narrow(axis, so_far, total - so_far).copy_(value)
+            whole, self._rooms[key] = room.narrow(axis, 0, total), room
+        self.tensors[key] = whole
+        return whole
 
     def part(self, index: int) -> "FrameCache":
         """The cache of one tile of the frames."""

@@ -2,7 +2,8 @@
 
 The wavelet goes into the first and last convolutions, pooling and the 1x1 mix into the strided convolutions,
 repetition, identity and mix into sub-pixel convolutions, and the projection of the latents into the encoder's last one.
-Weights are merged in float64, so that float32 results differ by rounding alone.
+Weights are merged in float64, so that float32 results differ by rounding alone, and on the CPU, as not every device
+has float64.
 """
 
 import copy
@@ -27,7 +28,7 @@ def folded_encoder(encoder: Encoder, config: TokenizerConfig) -> Encoder:
     """Copy that shares the weights it leaves alone."""
     folded = _shared_copy(encoder)
     first = folded.conv_in.spatial if config.media == "video" else folded.conv_in
-    analysis_DS = wavelet_matrices(config)[0].to(first.weight.device)
+    analysis_DS = wavelet_matrices(config)[0]
     _set(first, einsum(_wide(first.weight), analysis_DS, "o d h w, d s -> o s h w"), _wide(first.bias))
     folded.patch = PixelsToChannels(config.patch_size, config.time_patch)
     for level in folded.down:
@@ -48,7 +49,7 @@ def folded_decoder(decoder: Decoder, config: TokenizerConfig) -> Decoder:
         elif isinstance(level.upsample, ImageUpsample):
             level.upsample = MergedResampling(_sub_pixel(level.upsample.conv, None, residual=False), None)
     last = folded.conv_out.temporal if config.media == "video" else folded.conv_out
-    synthesis_SD = wavelet_matrices(config)[1].to(last.weight.device)
+    synthesis_SD = wavelet_matrices(config)[1]
     weight = einsum(synthesis_SD, _wide(last.weight), "s d, d ... -> s ...")
     _set(last, weight, synthesis_SD @ _wide(last.bias))
     folded.unpatch = ToPixels(config.patch_size, config.time_patch)
@@ -58,7 +59,7 @@ def folded_decoder(decoder: Decoder, config: TokenizerConfig) -> Decoder:
 def wavelet_matrices(config: TokenizerConfig) -> tuple[Tensor, Tensor]:
     """The wavelet of one patch and its inverse in float64: coefficients by samples ``(c t h w)``, and back."""
     count, p, t = config.patch_channels, config.patch_size, config.time_patch
-    one_hot = torch.eye(count, dtype=torch.float64)
+    one_hot = torch.eye(count, dtype=torch.float64, device="cpu")
     samples = rearrange(one_hot, "n (c t h w) -> n c t h w", t=t, h=p, w=p)
     coefficients = haar.patch(samples, patch_size=p, media=config.media, start=False)
     clips = haar.unpatch(one_hot[:, :, None, None, None], patch_size=p, media=config.media, start=False)
@@ -69,11 +70,11 @@ def _downsample(layer: HybridDownsample) -> MergedResampling:
     spatial, temporal = layer.spatial, layer.temporal
     if spatial is not None:
         weight = _wide(spatial.weight)
-        weight[:, :, :2, :2] += torch.eye(len(weight), dtype=weight.dtype, device=weight.device)[:, :, None, None] / 4
+        weight[:, :, :2, :2] += torch.eye(len(weight), dtype=weight.dtype, device="cpu")[:, :, None, None] / 4
         _set(spatial, weight, _wide(spatial.bias))
     if temporal is not None:
         weight = _wide(temporal.weight)
-        weight[:, :, 1:] += torch.eye(len(weight), dtype=weight.dtype, device=weight.device)[:, :, None] / 2
+        weight[:, :, 1:] += torch.eye(len(weight), dtype=weight.dtype, device="cpu")[:, :, None] / 2
         _set(temporal, weight, _wide(temporal.bias))
     _mix_into(temporal if temporal is not None else spatial, layer.mix)
     return MergedResampling(spatial, temporal, space_first=True)
@@ -132,11 +133,11 @@ def _set(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
 
 
 def _like(value: Tensor, before: Tensor) -> nn.Parameter:
-    return nn.Parameter(value.to(before.dtype), requires_grad=False)
+    return nn.Parameter(value.to(before.dtype).to(before.device), requires_grad=False)
 
 
 def _wide(value: Tensor) -> Tensor:
-    return value.detach().to(torch.float64, copy=True)
+    return value.detach().cpu().to(torch.float64, copy=True)
 
 
 def _shared_copy(half: Half) -> Half:

@@ -26,7 +26,7 @@ def norm_silu(
 
     Statistics run in float32 at least. The kernel takes channels-last frames of one group, gives them back channels
     last, and knows no gradient: a frame of several groups or in another order, and all that autograd records, go to the
-    reference, whichever backend is named.
+    reference, whichever backend is named. So does a graph that is being exported, which must run without this package.
 
     Args:
         x_NCHW: frames.
@@ -41,7 +41,7 @@ def norm_silu(
     """
     recorded = torch.is_grad_enabled() and any(t.requires_grad for t in (x_NCHW, weight_C, bias_C))
     fits = groups == 1 and x_NCHW.is_contiguous(memory_format=torch.channels_last)
-    if use_triton(backend, x_NCHW) and fits and not recorded:
+    if use_triton(backend, x_NCHW) and fits and not recorded and not torch.compiler.is_exporting():
         from cosmos_tokenizer import frame_norm_triton
 
         return frame_norm_triton.norm_silu(x_NCHW, weight_C, bias_C, eps=eps, silu=silu)

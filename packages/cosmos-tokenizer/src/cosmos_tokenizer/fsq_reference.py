@@ -37,7 +37,7 @@ def codes_of(
     indices = indices_BTHW.int().unsqueeze(1)
     digits = indices // _per_channel(basis(levels), indices) % _per_channel(list(levels), indices)
     half = _per_channel([n // 2 for n in levels], digits)
-    return ((digits - half) / half).to(dtype)
+    return ((digits - half).float() / half).to(dtype)
 
 
 def half_width(levels: int) -> float:

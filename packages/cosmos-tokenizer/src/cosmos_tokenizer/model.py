@@ -100,6 +100,8 @@ class CausalTokenizer(nn.Module):
                 ``size`` do not belong to tokens of this shape.
         """
         z, still = self.as_latents(tokens)
+        if not z.numel():
+            raise InputError(f"tokens have shape {tuple(tokens.shape)}: there is nothing to decode")
         self.check_crop(z, frames, size)
         video = self.decode_raw(z, tiles=tiles)
         height, width = size or video.shape[-2:]
@@ -270,6 +272,8 @@ class CausalTokenizer(nn.Module):
         if tokens.dim() != rank and not still:
             wanted = "B t h w" if discrete else "B C t h w"
             raise InputError(f"tokens have shape {tuple(tokens.shape)}: this tokenizer takes {wanted}")
+        if not tokens.shape[0]:
+            raise InputError(f"tokens have shape {tuple(tokens.shape)}: a batch holds at least one")
         z = self.codes(tokens) if discrete else tokens
         if z.shape[1] != self.config.latent_channels:
             raise InputError(f"latents have {z.shape[1]} channels: this tokenizer has {self.config.latent_channels}")

@@ -27,7 +27,10 @@ def conv2d(
     before: Frames | None = None,
 ) -> Tensor:
     """2-D convolution of frames, after ``before``."""
-    if stride == 1 and not _needs_graph(x_NCHW, weight, bias) and winograd.pays(x_NCHW, weight):
+    if before is not None and torch.is_grad_enabled():  # what it makes may have a gradient that the frames have not
+        x_NCHW, before = before(x_NCHW), None
+    fast = x_NCHW.dtype == torch.float32 or x_NCHW.dtype in emulated(x_NCHW.device.type)
+    if stride == 1 and fast and not _needs_graph(x_NCHW, weight, bias) and winograd.pays(x_NCHW, weight):
         return winograd.conv2d(x_NCHW, weight, bias, padding, before)
     x_NCHW = x_NCHW if before is None else before(x_NCHW)
     x, weight, bias = _for_products(x_NCHW, weight, bias)
@@ -57,7 +60,7 @@ def causal_conv(
     """
     x, weight, bias = _for_products(x_BTHWC, weight_DCK, bias_D)
     past = None if past_BTHWC is None else past_BTHWC.to(x.dtype)
-    if stride == 1 and not _needs_graph(x, weight, bias):
+    if stride == 1 and not _needs_graph(x, past, weight, bias):
         return _causal_conv_in_place(x, past, weight.unbind(2), bias).to(x_BTHWC.dtype)
     taps = weight.shape[2]
     before = x[:, :1].expand(-1, taps - 1, -1, -1, -1) if past is None else past

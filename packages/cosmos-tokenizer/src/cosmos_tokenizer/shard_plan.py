@@ -27,6 +27,9 @@ SHARD_BYTES = 512 << 20
 
 _ENDS = 1 << 16
 
+_FIGURES = {"samples": int, "bytes": int, "sha256": str, "skipped": list}
+"""What is known of a shard once it is finished."""
+
 _NEW_FOLDER = "finish it with what it was begun with, or name another folder"
 
 
@@ -124,12 +127,36 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         if manifest["format"] != FORMAT:
             raise ValueError(manifest["format"])
         version = manifest["version"]
-        [(shard["name"], [(clip["key"], clip["content"]) for clip in shard["clips"]]) for shard in manifest["shards"]]
+        if version == VERSION:
+            _check(manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not a manifest of shards, or is damaged; name another folder") from error
     if version != VERSION:
         raise InputError(f"{path}: has shard format {version}, and {VERSION} is read; update the package")
     return manifest
+
+
+def _check(manifest: Mapping[str, Any]) -> None:
+    """Raise a KeyError or TypeError where something that is read from a manifest is missing or of another kind."""
+    _of_kind(manifest, {"model": str, "fingerprint": dict, "options": dict, "shards": list})
+    for shard in manifest["shards"]:
+        _of_kind(shard, {"name": str, "clips": list})
+        for clip in shard["clips"]:
+            _of_kind(clip, {"key": str, "source": str, "content": str})
+        if "bytes" in shard:
+            _check_figures(shard)
+
+
+def _check_figures(figures: Mapping[str, Any]) -> None:
+    _of_kind(figures, _FIGURES)
+    for skipped in figures["skipped"]:
+        _of_kind(skipped, {"source": str, "reason": str})
+
+
+def _of_kind(fields: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(fields[name], kind):
+            raise TypeError(name)
 
 
 def resumed(path: Path, manifest: Mapping[str, Any], head: Mapping[str, Any], clips: Iterable[Clip]) -> list[Shard]:
@@ -167,13 +194,17 @@ def resumed(path: Path, manifest: Mapping[str, Any], head: Mapping[str, Any], cl
 
 
 def figures_of(folder: Path, shard: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the figures of a shard that was finished and is there, from its own file or the manifest's row."""
+    """Return the figures of a shard that was finished and is there, from its own file or the manifest's row.
+
+    A file of figures that is damaged says nothing: the shard is made again.
+    """
     try:
         figures = dict(shard) if "bytes" in shard else json.loads(_figures_file(folder, shard["name"]).read_bytes())
+        _check_figures(figures)
         whole = (folder / shard["name"]).stat().st_size == figures["bytes"]
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return {name: figures[name] for name in ("samples", "bytes", "sha256", "skipped")} if whole else None
+    return {name: figures[name] for name in _FIGURES} if whole else None
 
 
 def write_figures(folder: Path, name: str, figures: Mapping[str, Any]) -> None:

@@ -83,6 +83,7 @@ class StreamEncoder(_Stream):
         """
         self._check_open()
         clip = self._model.as_clip(video)
+        self._model.geometry.padded_size(clip.shape[3], clip.shape[4])  # refuses what is too small before it is noted
         self._check_same(clip)
         if not clip.shape[2]:
             return None

@@ -28,7 +28,7 @@ _KERNEL_BYTES = 1 << 23
 
 
 def pays(x_NCHW: Tensor, weight_OIHW: Tensor) -> bool:
-    """Whether :func:`conv2d` takes these arguments and is faster than the direct convolution of stride 1."""
+    """Whether :func:`conv2d` takes these arguments and is faster than the direct convolution in float32, stride 1."""
     return (
         x_NCHW.device.type == "cpu"
         and weight_OIHW.shape[2:] == (3, 3)
@@ -76,7 +76,8 @@ def conv2d(
     pieces = _transformed(weight_OIHW.float(), kernels_PR)
     pieces = list(pieces) if len(blocks) > 1 else pieces
     # Two buffers serve every block in turn.
-    first, second = torch.empty(2, points * at_once * columns * max(channels, outputs)).unbind()
+    room = (2, points * at_once * columns * max(channels, outputs))
+    first, second = torch.empty(room, dtype=torch.float32, device=x_NCHW.device).unbind()
     loaded = -1
     for block in blocks:
         tile_rows = sum(stop - start for _, start, stop in block)
@@ -160,7 +161,7 @@ def _toom_cook(tile: int, kernel: int) -> tuple[Tensor, Tensor, Tensor]:
         rows.append([*infinity[: width - 1], Fraction(1)])
     inputs.append(_product(list(points)))
     matrices = [
-        torch.tensor([[float(x) for x in row] for row in rows], dtype=torch.float64)
+        torch.tensor([[float(x) for x in row] for row in rows], dtype=torch.float64, device="cpu")
         for rows in (inputs, kernels, outputs)
     ]
     return matrices[0], matrices[1], matrices[2].T

@@ -56,7 +56,39 @@ def test_synthesis(ahead_of_time: Callable, media: str, patch_size: int, dtype: 
     assert stores[row] in kernel.ptx
 
 
-def check(kernel: object, capability: int, tile: int) -> None:
+# "none" where a clip goes on, "zero" in the gradient of an `unpatch` where it starts; odd widths are reflected.
+@pytest.mark.parametrize("capability", TARGETS)
+@pytest.mark.parametrize(
+    ("media", "lead", "ragged"),
+    [
+        ("video", "none", False),
+        ("video", "zero", False),
+        ("video", "zero", True),
+        ("video", "repeat", True),
+        ("image", "none", True),
+    ],
+)
+def test_analysis_of_every_lead_and_of_odd_widths(
+    ahead_of_time: Callable, media: str, lead: str, ragged: bool, capability: int
+) -> None:
+    from cosmos_tokenizer.haar_triton import haar_analyse_kernel
+
+    settings = constants(media, 4, lead) | {"RAGGED": ragged}
+    kernel = ahead_of_time(haar_analyse_kernel, capability, settings, dtype="bf16")
+    check(kernel, capability, tile(settings), neighbours=not ragged)
+
+
+@pytest.mark.parametrize("capability", TARGETS)
+@pytest.mark.parametrize("lead", ["none", "drop"])
+def test_synthesis_of_every_lead(ahead_of_time: Callable, lead: str, capability: int) -> None:
+    from cosmos_tokenizer.haar_triton import haar_synthesise_kernel
+
+    settings = constants("video", 4, lead)
+    kernel = ahead_of_time(haar_synthesise_kernel, capability, settings, dtype="bf16")
+    check(kernel, capability, tile(settings))
+
+
+def check(kernel: object, capability: int, tile: int, *, neighbours: bool = True) -> None:
     print(f"sm_{capability}: {kernel.registers} registers")
     assert f".target sm_{capability}" in kernel.ptx
     assert kernel.cubin.startswith(b"\x7fELF")
@@ -66,5 +98,6 @@ def check(kernel: object, capability: int, tile: int) -> None:
     assert kernel.elements("load") == tile
     assert kernel.elements("store") == tile
     assert "scf.for" not in kernel.ttir
-    # The exchange between the order of the pixels and that of the coefficients, and no other.
-    assert kernel.ttgir.count("ttg.convert_layout") == 1
+    if neighbours:  # which reflected pixels are not: their loads are in an order of their own, and exchanged too
+        # The exchange between the order of the pixels and that of the coefficients, and no other.
+        assert kernel.ttgir.count("ttg.convert_layout") == 1
