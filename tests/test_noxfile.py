@@ -76,7 +76,18 @@ def test_plain_nox_runs_every_check_but_neither_demo_training_nor_release(root):
     command = [sys.executable, "-m", "nox", "-f", str(root / "noxfile.py"), "--list"]
     text = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
     default = {name.partition("(")[0] for name in re.findall(r"^\* (\S+)", text, re.MULTILINE)}
-    assert default == {"lint", "types", "imports", "tests", "interpret", "compile", "lowest", "build", "smoke"}
+    assert default == {
+        "lint",
+        "types",
+        "imports",
+        "tests",
+        "interpret",
+        "compile",
+        "distributed",
+        "lowest",
+        "build",
+        "smoke",
+    }
 
 
 def test_closure_follows_siblings_and_one_command_installs_them_all(noxfile):

@@ -270,9 +270,18 @@ def test_a_finished_run_goes_on_to_more_steps(line: ModuleType, tmp_path: Path) 
     assert parts.weights() == whole.weights()
 
 
-def test_wandb_that_is_missing_is_one_line_that_names_the_extra(line: ModuleType, tmp_path: Path) -> None:
-    if importlib.util.find_spec("wandb") is not None:
-        pytest.skip("wandb is installed")
+def test_figures_go_to_wandb_too(line: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
+        monkeypatch.setenv(name, value)
+    train(line.Line(), line.PointStream(), line.config_of(FIELDS | {"wandb": "tests"}), tmp_path / "run", say=silent)
+    [written] = (tmp_path / "run/wandb").glob("offline-run-*/*.wandb")
+    assert b"grad_norm" in written.read_bytes()
+
+
+def test_wandb_that_is_missing_is_one_line_that_names_the_extra(
+    line: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
     config = LoopConfig(steps=1, optimizer=OptimizerConfig(rate=0.1), schedule=Schedule(), wandb="project")
     with pytest.raises(InputError, match=r"pip install 'cosmos-posttrain\[wandb\]'"):
         train(line.Line(), line.PointStream(), config, tmp_path, say=silent)

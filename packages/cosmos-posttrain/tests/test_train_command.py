@@ -81,6 +81,7 @@ def test_a_run_killed_at_some_moment_and_resumed_ends_with_the_same_weights(clip
     assert [row["loss"] for row in rows(cut)] == [row["loss"] for row in rows(tmp_path / "whole")]
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(clips: Path, tmp_path: Path) -> None:
     options = ("--steps", "4", "--set", 'loop.optimizer.name="sgd"', "--set", "loop.optimizer.rate=0.01")
     assert main(command(clips, tmp_path / "one", *options)) == 0
