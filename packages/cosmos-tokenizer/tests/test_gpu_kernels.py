@@ -1,4 +1,7 @@
-"""On a GPU: the Haar, FSQ and norm kernels against plain torch on the same device, forward, backward and compiled."""
+"""On a GPU: the Haar, FSQ and norm kernels against plain torch on the same device, forward and backward.
+
+`test_compile` has them compiled, in a process of its own.
+"""
 
 import pytest
 import torch
@@ -106,7 +109,7 @@ def test_constant_channels_and_a_large_mean_cost_the_norm_nothing() -> None:
         torch.testing.assert_close(y.double(), expected, rtol=tolerance, atol=tolerance)
 
 
-def test_a_norm_layer_copies_nothing_and_torch_compiles_it() -> None:
+def test_a_norm_layer_copies_nothing_and_learns() -> None:
     layer = FrameNorm(1, 96).cuda()
     x = clip(1, 3, 9, 11, 96, dtype=torch.float32).movedim(-1, 2)
 
@@ -118,14 +121,12 @@ def test_a_norm_layer_copies_nothing_and_torch_compiles_it() -> None:
         assert "cosmos_tokenizer::frame_norm" in operators
         assert not {"aten::native_group_norm", "aten::silu_", "aten::copy_", "aten::clone"} & operators
         assert both(x).is_contiguous(memory_format=torch.channels_last)
-        compiled = torch.compile(both, fullgraph=True)
-        torch.testing.assert_close(compiled(x), both(x), rtol=0, atol=0)
     asked = x.clone().requires_grad_()
     both(asked).sum().backward()
     assert asked.grad.isfinite().all()
 
 
-def test_auto_is_the_kernel_and_torch_compiles_it() -> None:
+def test_auto_is_the_kernel() -> None:
     def there_and_back(x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         y = haar.patch(x, patch_size=4, media="video")
         return haar.unpatch(2 * y, patch_size=4, media="video"), fsq.quantize(z, FSQ_LEVELS)
@@ -133,8 +134,6 @@ def test_auto_is_the_kernel_and_torch_compiles_it() -> None:
     given = clip(1, 3, 9, 64, 64, dtype=torch.float32), clip(1, 6, 2, 8, 8, dtype=torch.float32)
     operators = {event.name for event in record(lambda: there_and_back(*given))}
     assert {"cosmos_tokenizer::haar_analyse", "cosmos_tokenizer::haar_synthesise", "cosmos_tokenizer::fsq"} <= operators
-    compiled = torch.compile(there_and_back, fullgraph=True)
-    torch.testing.assert_close(compiled(*given), there_and_back(*given), rtol=0, atol=0)
 
 
 def record(run: object) -> list:
