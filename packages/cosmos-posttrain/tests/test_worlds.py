@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,6 +35,17 @@ def test_a_seed_renders_one_film_that_moves(name: str, textures: list[bytes]) ->
     assert first.std() > 5
     assert not np.array_equal(first[0], first[2])
     assert np.array_equal(first, film())
+
+
+def test_training_runs_in_a_process_that_has_rendered() -> None:
+    code = """
+from cosmos_posttrain import worlds
+import torch
+worlds.check_renderer()
+torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr[-2000:]) == (0, "")
 
 
 def test_bodies_fall_under_gravity(textures: list[bytes]) -> None:

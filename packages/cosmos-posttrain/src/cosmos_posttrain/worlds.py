@@ -7,6 +7,8 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -55,6 +57,10 @@ class CameraPath:
 
 def load_mujoco() -> ModuleType:
     """MuJoCo, imported with a GL platform that needs no display unless MUJOCO_GL names another."""
+    # OSMesa makes its LLVM's symbols global, which crashes Triton's LLVM where that comes second; torch brings Triton with
+    # its first optimizer.
+    if find_spec("triton") is not None:
+        import_module("triton")
     # MuJoCo reads the variable once, while it is imported, and takes no other word for it; its default needs a display.
     given = os.environ.get("MUJOCO_GL")
     os.environ["MUJOCO_GL"] = given or PLATFORM
