@@ -57,8 +57,8 @@ class CameraPath:
 
 def load_mujoco() -> ModuleType:
     """MuJoCo, imported with a GL platform that needs no display unless MUJOCO_GL names another."""
-    # OSMesa makes its LLVM's symbols global, which crashes Triton's LLVM where that comes second; torch brings Triton with
-    # its first optimizer.
+    # OSMesa makes its LLVM's symbols global, which crashes Triton's LLVM where that comes second; torch brings Triton
+    # with its first optimizer.
     if find_spec("triton") is not None:
         import_module("triton")
     # MuJoCo reads the variable once, while it is imported, and takes no other word for it; its default needs a display.
