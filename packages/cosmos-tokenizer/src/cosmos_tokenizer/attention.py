@@ -58,7 +58,7 @@ class TemporalAttention(_Attention):
             kv = kv if past is None else torch.cat([past, kv], dim=3)
             kept = torch.sym_min(window - 1, kv.shape[3])
             self.remember(cache, kv[:, :, :, kv.shape[3] - kept :])
-        o = _attend(self.q(h_NTC), *kv, window)
+        o = _attend(self.q(h_NTC), kv[0], kv[1], window)
         return x_BTCHW + rearrange(self.proj(o), "(b h w) 1 t c -> b t c h w", b=batch, h=height)
 
 
