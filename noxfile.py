@@ -178,7 +178,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """pyright over every package's src."""
     share(session)
-    python(session, "-m", "pyright", "--pythonpath", str(BIN / "python"))
+    python(session, "-m", "pyright", "--pythonpath", str(BIN / "python"), *folders("src"))
 
 
 @nox.session(venv_backend="none", tags=["checks"])

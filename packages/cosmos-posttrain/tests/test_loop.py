@@ -224,7 +224,7 @@ def test_a_checkpoint_that_lacks_a_file_is_none(damage: str, line: ModuleType, t
 def test_a_full_disk_stops_the_run_in_one_line_and_keeps_what_was_saved(
     line: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, count = checkpoints.dcp.save, []
+    save, count = checkpoints.state_dict_saver.save, []
 
     def full(*given: Any, **named: Any) -> Any:
         count.append(1)
@@ -232,7 +232,7 @@ def test_a_full_disk_stops_the_run_in_one_line_and_keeps_what_was_saved(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return save(*given, **named)
 
-    monkeypatch.setattr(checkpoints.dcp, "save", full)
+    monkeypatch.setattr(checkpoints.state_dict_saver, "save", full)
     with pytest.raises(OSError, match="No space left"):
         train(line.Line(), line.PointStream(), line.config_of(FIELDS), tmp_path, say=silent)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-4"]

@@ -71,7 +71,7 @@ class Averages:
         current = [_local(value).float() for value in self._parameters.values()]
         for profile in self.profiles:
             averaged = [_local(value) for value in self._held[profile.name].values()]
-            torch._foreach_lerp_(averaged, current, 1 - profile.kept(step))
+            torch._foreach_lerp_(averaged, current, 1 - profile.kept(step))  # pyright: ignore[reportPrivateImportUsage]
 
     def tensors(self) -> dict[str, Tensor]:
         """All averages by ``PROFILE.PARAMETER``; what a checkpoint saves and loads in place."""

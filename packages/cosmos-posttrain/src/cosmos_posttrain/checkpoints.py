@@ -17,10 +17,11 @@ from threading import Thread
 from typing import Any
 
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
+from torch.distributed import ProcessGroup
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
 
 from cosmos_posttrain.parallel import Parallel
@@ -42,7 +43,8 @@ class Checkpoints:
         self._writing: Thread | None = None
         self._failure: BaseException | None = None
         # Its own group: what a background thread sends must not mix with what the training sends.
-        self._group = dist.new_group(backend="gloo") if parallel.world > 1 else None
+        group = dist.new_group(backend="gloo") if parallel.world > 1 else None
+        self._group = group if isinstance(group, ProcessGroup) else None
 
     def exist(self) -> bool:
         """Whether there is any, whole or not."""
@@ -103,7 +105,7 @@ class Checkpoints:
         check(progress)
         try:
             with one_process_is_fine():
-                dcp.load(dict(tensors), storage_reader=FileSystemReader(path), process_group=self._group)
+                state_dict_loader.load(dict(tensors), storage_reader=FileSystemReader(path), process_group=self._group)
         except (CheckpointException, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1]
             what = "its tensors are those of another network or optimizer"
@@ -114,7 +116,7 @@ class Checkpoints:
         rank, world = self._parallel.rank, self._parallel.world
         try:
             writer = FileSystemWriter(partial, single_file_per_rank=True, overwrite=True)
-            dcp.save(tensors, storage_writer=writer, process_group=self._group)
+            state_dict_saver.save(tensors, storage_writer=writer, process_group=self._group)
             sums = {path.name: _sum(path) for path in partial.glob(f"__{rank}_*")}
             write_whole(partial / f"rank-{rank}.json", to_json(sums).encode())
             if rank == 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from numpy.random import Generator
@@ -120,7 +121,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
     try:
         with av.open(str(path)) as container:
             yield container
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise InputError(f"{path} cannot be read as a video ({error.strerror}); fetch it again") from error
 
 

@@ -68,8 +68,8 @@ def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.op
         if group.weight_decay is not None:
             row["weight_decay"] = group.weight_decay
         wanted.append(row)
-    options: dict[str, Any] = dict(config.options)
-    return optimizer_class(config.name)(wanted, lr=config.rate, **options)
+    options: dict[str, Any] = {"lr": config.rate, **config.options}
+    return optimizer_class(config.name)(wanted, **options)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

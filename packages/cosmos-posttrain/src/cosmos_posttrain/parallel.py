@@ -197,7 +197,7 @@ def whole_tensor(value: Tensor) -> Tensor:
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def _keep_products() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+def _keep_products() -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
     def policy(context: object, operation: object, *given: object, **named: object) -> CheckpointPolicy:
         return CheckpointPolicy.MUST_SAVE if operation in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE
 

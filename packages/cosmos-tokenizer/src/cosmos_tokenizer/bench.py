@@ -29,10 +29,13 @@ class Cost:
     bytes: int | None
 
 
-def forms(model: CausalTokenizer) -> dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
+Halves = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+
+
+def forms(model: CausalTokenizer) -> dict[str, Halves]:
     """Encoders and decoders of a clip by the name of the form."""
     folded = model.fold()
-    found = {"trained": (model.encode, model.decode), "folded": (folded.encode, folded.decode)}
+    found: dict[str, Halves] = {"trained": (model.encode, model.decode), "folded": (folded.encode, folded.decode)}
     if model.config.media == "video":
         found["folded, stream"] = (
             lambda clip: _joined(folded.stream_encoder(), clip, folded.geometry.temporal, 2),

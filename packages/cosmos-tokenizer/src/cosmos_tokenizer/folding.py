@@ -27,14 +27,14 @@ Half = TypeVar("Half", Encoder, Decoder)
 def folded_encoder(encoder: Encoder, config: TokenizerConfig) -> Encoder:
     """Copy that shares the weights it leaves alone."""
     folded = _shared_copy(encoder)
-    first = folded.conv_in.spatial if config.media == "video" else folded.conv_in
+    first = _part(folded.conv_in, "spatial", config)
     analysis_DS = wavelet_matrices(config)[0]
     _set(first, einsum(_wide(first.weight), analysis_DS, "o d h w, d s -> o s h w"), _wide(first.bias))
     folded.patch = PixelsToChannels(config.patch_size, config.time_patch)
     for level in folded.down:
         if isinstance(level.downsample, HybridDownsample):
             level.downsample = _downsample(level.downsample)
-    last = folded.conv_out.temporal if config.media == "video" else folded.conv_out
+    last = _part(folded.conv_out, "temporal", config)
     _mix_into(last, folded.quant_conv)
     folded.quant_conv = nn.Identity()
     return _finished(folded)
@@ -48,7 +48,7 @@ def folded_decoder(decoder: Decoder, config: TokenizerConfig) -> Decoder:
             level.upsample = _upsample(level.upsample)
         elif isinstance(level.upsample, ImageUpsample):
             level.upsample = MergedResampling(_sub_pixel(level.upsample.conv, None, residual=False), None)
-    last = folded.conv_out.temporal if config.media == "video" else folded.conv_out
+    last = _part(folded.conv_out, "temporal", config)
     synthesis_SD = wavelet_matrices(config)[1]
     weight = einsum(synthesis_SD, _wide(last.weight), "s d, d ... -> s ...")
     _set(last, weight, synthesis_SD @ _wide(last.bias))
@@ -117,7 +117,16 @@ def _two_taps(weight: Tensor, axis: int, phase: int) -> Tensor:
     return torch.stack([before, here + after] if phase == 0 else [before + here, after], axis)
 
 
-def _mix_into(layer: SpatialConv | TemporalConv, mix: SpatialConv) -> None:
+def _part(conv: nn.Module, name: str, config: TokenizerConfig) -> SpatialConv | TemporalConv:
+    """A factor of a video's convolution by its name; of images, the convolution."""
+    part = getattr(conv, name) if config.media == "video" else conv
+    assert isinstance(part, SpatialConv | TemporalConv)
+    return part
+
+
+def _mix_into(layer: nn.Module | None, mix: nn.Module) -> None:
+    assert isinstance(layer, SpatialConv | TemporalConv)
+    assert isinstance(mix, SpatialConv)
     _set(layer, *_mixed(_wide(layer.weight), _wide(layer.bias), mix))
 
 
@@ -127,7 +136,7 @@ def _mixed(weight: Tensor, bias: Tensor, mix: SpatialConv) -> tuple[Tensor, Tens
     return einsum(matrix, weight, "o d, d ... -> o ..."), matrix @ bias + _wide(mix.bias)
 
 
-def _set(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
+def _set(layer: SpatialConv | TemporalConv, weight: Tensor, bias: Tensor) -> None:
     before = layer.weight
     layer.weight, layer.bias = _like(weight, before), _like(bias, before)
 
@@ -136,7 +145,8 @@ def _like(value: Tensor, before: Tensor) -> nn.Parameter:
     return nn.Parameter(value.to(before.dtype).to(before.device), requires_grad=False)
 
 
-def _wide(value: Tensor) -> Tensor:
+def _wide(value: Tensor | None) -> Tensor:
+    assert value is not None  # every convolution here has a bias
     return value.detach().cpu().to(torch.float64, copy=True)
 
 

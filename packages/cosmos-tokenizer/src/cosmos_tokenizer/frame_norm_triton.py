@@ -24,7 +24,7 @@ product's own rounding.
 # ruff: noqa: ANN001, ANN202 - the types of a kernel's arguments are those of its launch.
 
 import math
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import torch
 import triton
@@ -34,6 +34,7 @@ from torch import Tensor
 BLOCK = 8192
 MOST_CHUNKS = 512
 WARPS = 8
+_LAUNCH: dict[str, Any] = {"num_warps": WARPS}
 
 
 @triton.constexpr_function
@@ -148,7 +149,7 @@ def norm_silu_into(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *, eps: f
     grid = (frames * chunks,)
     sizes = (height * width, chunks, tiles)
     with torch.cuda.device_of(x):
-        frame_moments_kernel[grid](x, moments, *sizes, CHANNELS=channels, BLOCK=BLOCK, num_warps=WARPS)
+        frame_moments_kernel[grid](x, moments, *sizes, CHANNELS=channels, BLOCK=BLOCK, **_LAUNCH)
         frame_norm_kernel[grid](
             x,
             moments,
@@ -161,7 +162,7 @@ def norm_silu_into(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *, eps: f
             SILU=silu,
             MOST_CHUNKS=MOST_CHUNKS,
             BLOCK=BLOCK,
-            num_warps=WARPS,
+            **_LAUNCH,
         )
 
 

@@ -3,6 +3,7 @@
 import io
 import warnings
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -36,7 +37,7 @@ def read_image(path: Path | str, file: io.BufferedIOBase | None = None) -> UInt8
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path if file is None else file) as opened:
+            with Image.open(path if file is None else cast(IO[bytes], file)) as opened:
                 picture = ImageOps.exif_transpose(opened)
                 picture.load()
     except FileNotFoundError as error:

@@ -1,5 +1,8 @@
 """Encoder and decoder of the causal wavelet tokenizer (arXiv 2501.03575, section 4.1), no quantiser, no padding."""
 
+from collections.abc import Iterable, Sequence
+from typing import cast
+
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -84,7 +87,7 @@ class Encoder(nn.Module):
         """Clip ``B 3 T H W``, or the next whole latent frames of one, to latents ``B C t h w`` before quantisation."""
         start = cache is None or not cache.started
         h = self.conv_in(self.patch(x_BCTHW, start=start), cache)
-        for step in (step for level in self.down for step in level.steps()):
+        for step in (step for level in cast("Iterable[EncoderLevel]", self.down) for step in level.steps()):
             h = step(h, cache)
         h = self.conv_out(self.mid(h, cache), cache, before=self.norm_out.silu)
         return rearrange(self.quant_conv(h), "b t c h w -> b c t h w").contiguous()
@@ -109,7 +112,7 @@ class Decoder(nn.Module):
         """Latents or codes ``B C t h w``, or the next of a clip, to frames ``B 3 T H W``, not clamped."""
         start = cache is None or not cache.started
         h = self.mid(self.conv_in(self.post_quant_conv(channels_last(z_BCTHW)), cache), cache)
-        for step in (step for level in reversed(self.up) for step in level.steps()):
+        for step in (step for level in reversed(cast("Sequence[DecoderLevel]", self.up)) for step in level.steps()):
             h = step(h, cache)
         h = self.conv_out(h, cache, before=self.norm_out.silu)
         return self.unpatch(h, start=start)

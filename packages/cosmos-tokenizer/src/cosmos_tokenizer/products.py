@@ -30,7 +30,8 @@ def conv2d(
     if before is not None and torch.is_grad_enabled():  # what it makes may have a gradient that the frames have not
         x_NCHW, before = before(x_NCHW), None
     fast = x_NCHW.dtype == torch.float32 or x_NCHW.dtype in emulated(x_NCHW.device.type)
-    if stride == 1 and fast and not _needs_graph(x_NCHW, weight, bias) and winograd.pays(x_NCHW, weight):
+    fast = fast and stride == 1 and not _needs_graph(x_NCHW, weight, bias)
+    if fast and bias is not None and winograd.pays(x_NCHW, weight):
         return winograd.conv2d(x_NCHW, weight, bias, padding, before)
     x_NCHW = x_NCHW if before is None else before(x_NCHW)
     x, weight, bias = _for_products(x_NCHW, weight, bias)

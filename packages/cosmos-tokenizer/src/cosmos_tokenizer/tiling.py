@@ -63,6 +63,7 @@ def run_in_tiles(half: Half, x: Tensor, cache: FrameCache | None, *, tile: int, 
         total[..., rows, columns] += piece * (down[:, None] * across)
         weights[rows, columns] += down[:, None] * across
     assert total is not None  # an axis has at least one start
+    assert weights is not None
     return total.div_(weights).to(kind)
 
 

@@ -47,7 +47,8 @@ def feature_network(name: FeatureName | str, source: Path | str, *, device: torc
         network = FEATURE_NETWORKS[name]()
     _fill(network, network.unused, _file(name, source))
     # Channels last in memory: on a CPU these are a fifth faster, forward and back; RAFT is slower.
-    return network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    network = network.eval().requires_grad_(False).to(device)
+    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (a module's form is untyped)
 
 
 def flow_network(source: Path | str, *, device: torch.device | str = "cpu") -> RAFT:
