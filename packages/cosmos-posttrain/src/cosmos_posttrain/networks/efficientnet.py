@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cosmos_posttrain.networks.activations import activations
+
 STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -98,16 +100,8 @@ class EfficientNetLite0(nn.Module):
             layers: names of those wanted, ``blocks.0`` to ``blocks.15``; those of ``self.layers`` by default. Nothing
                 after the last is computed.
         """
-        wanted = set(self.layers if layers is None else layers)
-        found: dict[str, Tensor] = {}
-        x_NCHW = self._stem(frames)
-        for place, block in enumerate(self._blocks):
-            if len(found) == len(wanted):
-                break
-            x_NCHW = block(x_NCHW)
-            if f"blocks.{place}" in wanted:
-                found[f"blocks.{place}"] = x_NCHW
-        return found
+        named = ((f"blocks.{place}", block) for place, block in enumerate(self._blocks))
+        return activations(self._stem(frames), named, self.layers if layers is None else layers)
 
     def logits(self, frames: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N 1000"]:
         """Scores of ImageNet's classes for frames in [-1, 1], best at 224x224."""

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cosmos_posttrain.networks.activations import activations
 from cosmos_posttrain.networks.imagenet import normalise
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -74,16 +75,8 @@ class MobileNetV2(nn.Module):
             layers: names of those wanted, ``features.0`` to ``features.18``; those of ``self.layers`` by default.
                 Nothing after the last is computed.
         """
-        wanted = set(self.layers if layers is None else layers)
-        found: dict[str, Tensor] = {}
-        x_NCHW = normalise(frames)
-        for place, module in enumerate(self.features):
-            if len(found) == len(wanted):
-                break
-            x_NCHW = module(x_NCHW)
-            if f"features.{place}" in wanted:
-                found[f"features.{place}"] = x_NCHW
-        return found
+        named = ((f"features.{place}", module) for place, module in enumerate(self.features))
+        return activations(normalise(frames), named, self.layers if layers is None else layers)
 
     def logits(self, frames: Float[Tensor, "N 3 H W"]) -> Float[Tensor, "N 1000"]:
         """Scores of ImageNet's classes for frames in [-1, 1], best at 224x224."""

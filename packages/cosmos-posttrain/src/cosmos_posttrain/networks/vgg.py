@@ -9,6 +9,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cosmos_posttrain.networks.activations import activations
 from cosmos_posttrain.networks.imagenet import normalise
 
 WIDTHS = (64, 128, 256, 512, 512)
@@ -47,13 +48,5 @@ class VGG(nn.Module):
             frames: in [-1, 1]; sides of at least 16 reach the last stage.
             layers: names of those wanted; all of ``self.layers`` by default. Nothing after the last is computed.
         """
-        wanted = set(self.layers if layers is None else layers)
-        found: dict[str, Tensor] = {}
-        x_NCHW = normalise(frames)
-        for place, module in enumerate(self.features):
-            if len(found) == len(wanted):
-                break
-            x_NCHW = module(x_NCHW)
-            if self._places.get(place) in wanted:
-                found[self._places[place]] = x_NCHW
-        return found
+        named = ((self._places.get(place), module) for place, module in enumerate(self.features))
+        return activations(normalise(frames), named, self.layers if layers is None else layers)
