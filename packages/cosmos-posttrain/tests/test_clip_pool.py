@@ -23,12 +23,11 @@ def footage(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_pool, "FRAMES", 5)
     monkeypatch.setattr(clip_pool, "SIZE", 24)
 
 
 def build(footage: Path, out: Path, seed: int = 3) -> Path:
-    return clip_pool.build(footage, out, clips=11, development=4, seed=seed, mix=PHOTOGRAPHS_ONLY)
+    return clip_pool.build(footage, out, clips=11, frames=5, development=4, seed=seed, mix=PHOTOGRAPHS_ONLY)
 
 
 def test_a_pool_has_the_asked_clips_and_a_source_for_each(footage: Path, tmp_path: Path) -> None:
@@ -39,6 +38,11 @@ def test_a_pool_has_the_asked_clips_and_a_source_for_each(footage: Path, tmp_pat
         assert clips.shape == (count, 5, 24, 24, 3)
         assert len(manifest[split]) == count
         assert all(clip.std() > 5 for clip in clips)
+
+
+def test_clips_have_at_least_a_frame(footage: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="frames is 0"):
+        clip_pool.build(footage, tmp_path / "pool", clips=1, frames=0, seed=0, mix=PHOTOGRAPHS_ONLY)
 
 
 def test_splits_share_no_photograph_and_held_out_names_appear_in_neither(footage: Path, tmp_path: Path) -> None:
@@ -58,14 +62,14 @@ def test_a_seed_names_one_pool(footage: Path, tmp_path: Path) -> None:
 
 
 def test_clips_of_all_kinds_are_shuffled(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def plain(footage, wanted, rng, holdout, progress):  # noqa: ANN001, ANN202
+    def plain(footage, wanted, length, rng, holdout, progress):  # noqa: ANN001, ANN202
         for split, count in wanted.items():
             for _ in range(count):
                 yield clip_pool.Clip(split=split, source="plain", frames=np.full((5, 24, 24, 3), 9, np.uint8))
 
     monkeypatch.setitem(clip_pool.READERS, "film", plain)
     mix = {"film": 0.5, "photographs": 0.5}
-    pool = clip_pool.build(footage, tmp_path / "pool", clips=20, development=2, seed=1, mix=mix)
+    pool = clip_pool.build(footage, tmp_path / "pool", clips=20, frames=5, development=2, seed=1, mix=mix)
     sources = json.loads((pool / "manifest.json").read_text())["training"]
     assert sources.count("plain") == 10
     assert sources != sorted(sources, key=lambda source: source == "plain")

@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from cosmos_posttrain import holdout
+from cosmos_posttrain.clip_pool import to_video
+from cosmos_posttrain.losses import perceptual_distance
+from cosmos_posttrain.networks.efficientnet import EfficientNetLite0
 from cosmos_tokenizer import InputError
 
 
@@ -62,6 +65,23 @@ def test_per_video_pools_the_error_of_unequal_frames() -> None:
 
 def test_reconstructions_are_clamped_to_the_range() -> None:
     assert holdout.score(flat_clip("a@0", 255), "over", lambda video: video + 1).per_frame == math.inf
+
+
+def test_a_judge_adds_its_distance_to_scores_and_table() -> None:
+    torch.manual_seed(0)
+    judge = EfficientNetLite0().eval()
+    clips = [flat_clip("a@0", 90)]
+    same, other = (
+        holdout.evaluate({"codec": codec}, clips, judge) for codec in (lambda video: video, lambda video: -video)
+    )
+    assert same[0].perceptual_distance == 0
+    expected = perceptual_distance(judge, -to_video(clips[0].frames[None]), to_video(clips[0].frames[None]))
+    assert other[0].perceptual_distance == pytest.approx(float(expected.mean()))
+    lines = holdout.table(other).splitlines()
+    assert lines[0].endswith("| perceptual distance |")
+    assert lines[2].endswith(f"| {float(expected.mean()):.4f} |")
+    assert {line.count("|") for line in lines} == {8}
+    assert holdout.summarise(other)["codec"]["mean"]["perceptual_distance"] == pytest.approx(float(expected.mean()))
 
 
 def test_summary_weighs_clips_equally_whatever_their_windows() -> None:

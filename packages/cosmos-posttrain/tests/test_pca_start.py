@@ -8,13 +8,21 @@ import pytest
 import torch
 from einops import rearrange
 
-from cosmos_posttrain import block_pca, clip_pool, pca_start
+from cosmos_posttrain import block_pca, clip_pool, linear_layers, pca_start
 from cosmos_posttrain.muon import Muon
-from cosmos_tokenizer import PRESETS, CausalTokenizer, TokenizerConfig
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, TokenizerConfig
 from cosmos_tokenizer.metrics import psnr_per_frame
 
 CONTINUOUS = replace(PRESETS["nano-cv4x8x8"], channels=20)
 DISCRETE = replace(PRESETS["nano-dv4x8x8"], channels=20)
+LEVELS = {
+    "two levels": CONTINUOUS,
+    "three levels, time halved": replace(PRESETS["nano-cv8x8x8"], channels=20),
+    "encoder that ends in a halving": replace(PRESETS["nano-cv8x8x8"], channels=20, spatial_compression=16),
+    "decoder that ends in a doubling": replace(
+        CONTINUOUS, patch_size=2, temporal_compression=2, spatial_compression=4, channels=40, channel_multipliers=(1, 1)
+    ),
+}
 
 
 @pytest.fixture
@@ -34,18 +42,30 @@ def psnr(video: torch.Tensor, target: torch.Tensor) -> float:
     return float(psnr_per_frame(*frames, data_range=2.0).mean())
 
 
-def test_a_fresh_start_stands_near_the_block_pca_and_far_above_chance(clips: torch.Tensor) -> None:
-    model = started(CONTINUOUS, clips)
-    blocks = block_pca.sample_blocks(clips_as_frames(clips), 200, np.random.default_rng(0))
-    bars = [psnr(block_pca.fit(blocks, components=count).reconstruct(clips), clips) for count in (2, 16)]
+@pytest.mark.parametrize("config", LEVELS.values(), ids=LEVELS)
+def test_a_fresh_start_stands_near_the_block_pca_and_far_above_chance(
+    config: TokenizerConfig, clips: torch.Tensor
+) -> None:
+    model = started(config, clips)
+    block = block_pca.Block(time=config.temporal_compression, space=config.spatial_compression)
+    blocks = block_pca.sample_blocks(clips_as_frames(clips), 200, np.random.default_rng(0), block)
+    bars = [psnr(block_pca.fit(blocks, block, components=count).reconstruct(clips), clips) for count in (2, 16)]
     with torch.no_grad():
         level = psnr(model(clips), clips)
     assert level > bars[0] + 3
-    assert level > bars[1] - 6
+    assert level > bars[1] - 8
 
 
 def clips_as_frames(clips: torch.Tensor) -> np.ndarray:
     return ((clips + 1) * 127.5).round().byte().permute(0, 2, 3, 4, 1).numpy()
+
+
+def test_a_network_that_cannot_start_so_is_one_line(clips: torch.Tensor) -> None:
+    narrow = replace(CONTINUOUS, channels=8)
+    flat = replace(CONTINUOUS, spatial_compression=4, channel_multipliers=(1,))
+    for config, why in ((PRESETS["ci8x8-0.1"], "image with 32"), (narrow, "6 components reach"), (flat, "no layer")):
+        with pytest.raises(InputError, match=f"{why}.*start=random"):
+            pca_start.start(CausalTokenizer(replace(config, encoder_blocks=1, decoder_blocks=1)), clips)
 
 
 def test_latents_start_at_unit_deviation(clips: torch.Tensor) -> None:
@@ -78,8 +98,8 @@ def test_training_leaves_the_constant_channels_alone_and_moves_the_rest(clips: t
         optimizer.step()
     model(clips[:2])
     for out in seen.values():
-        torch.testing.assert_close(out[:, :, -2], torch.full_like(out[:, :, -2], pca_start.CONSTANT))
-        torch.testing.assert_close(out[:, :, -1], torch.full_like(out[:, :, -1], -pca_start.CONSTANT))
+        torch.testing.assert_close(out[:, :, -2], torch.full_like(out[:, :, -2], linear_layers.CONSTANT))
+        torch.testing.assert_close(out[:, :, -1], torch.full_like(out[:, :, -1], -linear_layers.CONSTANT))
     moved = [not torch.equal(value, before[name]) for name, value in model.state_dict().items()]
     assert sum(moved) > 0.8 * len(moved)
 

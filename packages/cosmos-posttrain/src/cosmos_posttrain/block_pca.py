@@ -1,7 +1,8 @@
-"""Block PCA: principal components of 4x8x8 pixel blocks, the linear baseline of a tokenizer with as small a latent.
+"""Block PCA: principal components of blocks of pixels, the linear baseline of a tokenizer with as small a latent.
 
-Blocks lie as a causal tokenizer's latents do: frame 0 alone fills the first block in time, later frames come in fours.
-`fit_levels` adds scalar quantisers (Lloyd 1982, Max 1960), which makes it the baseline of a discrete tokenizer.
+Blocks lie as a causal tokenizer's latents do: frame 0 alone fills the first block in time, later frames come in groups
+of the block's length. `fit_levels` adds scalar quantisers (Lloyd 1982, Max 1960), which makes it the baseline of a
+discrete tokenizer.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +17,38 @@ from torch import Tensor
 
 from cosmos_tokenizer import InputError
 
-TIME, SPACE = 4, 8
-SIZE = 3 * TIME * SPACE * SPACE
+ALL_AT_ONCE = 1024
+"""Largest matrix of which all eigenvectors are computed for the sake of a few."""
 
 Array = np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Frames, and rows and columns, of one block: a tokenizer's temporal and spatial compression."""
+
+    time: int
+    space: int
+
+    @property
+    def size(self) -> int:
+        """Samples, over the three colours."""
+        return 3 * self.time * self.space**2
+
+    def check(self, channels: int, frames: int, height: int, width: int) -> None:
+        """Raise InputError where a clip is not of whole blocks."""
+        if channels != 3 or (frames - 1) % self.time or height % self.space or width % self.space:
+            raise InputError(
+                f"block PCA takes 3 channels, 1 + {self.time}n frames and sides of {self.space}n; "
+                f"got {channels} channels and {frames} frames of {height}x{width}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockPCA:
     """Coefficients of a block are its differences from `mean` projected on `basis`; samples are in [-1, 1]."""
 
+    block: Block
     mean: Float64[Array, " D"]
     basis: Float64[Array, "D K"]
     """Orthonormal columns, largest variance first."""
@@ -43,15 +66,16 @@ class BlockPCA:
         return np.stack([nearest(values[:, k], grid) for k, grid in enumerate(self.levels)], axis=1)
 
     def reconstruct(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
-        """Return the video after projection (and rounding), not clamped. T is 1 + 4n; H and W are multiples of 8."""
-        blocks, grid = to_blocks(video), video.shape
+        """Return the video after projection (and rounding), not clamped. It must be of whole blocks."""
+        blocks, grid = to_blocks(video, self.block), video.shape
         rebuilt = self.quantise(self.coefficients(blocks)) @ self.basis.T + self.mean
-        return from_blocks(rebuilt, grid).to(video.dtype)
+        return from_blocks(rebuilt, grid, self.block).to(video.dtype)
 
     def save(self, path: Path | str) -> None:
         """Write an npz file that :func:`load` reads."""
         arrays = {f"levels_{k}": grid for k, grid in enumerate(self.levels)}
-        np.savez(path, allow_pickle=False, mean=self.mean, basis=self.basis, **arrays)
+        block = np.array([self.block.time, self.block.space])
+        np.savez(path, allow_pickle=False, block=block, mean=self.mean, basis=self.basis, **arrays)
 
 
 def load(path: Path | str) -> BlockPCA:
@@ -59,65 +83,73 @@ def load(path: Path | str) -> BlockPCA:
     with np.load(path) as stored:
         count = sum(name.startswith("levels_") for name in stored.files)
         levels = tuple(stored[f"levels_{k}"] for k in range(count))
-        return BlockPCA(mean=stored["mean"], basis=stored["basis"], levels=levels)
+        time, space = map(int, stored["block"])
+        return BlockPCA(block=Block(time=time, space=space), mean=stored["mean"], basis=stored["basis"], levels=levels)
 
 
-def to_blocks(video: Float[Tensor, "B C T H W"]) -> Float64[Array, "N D"]:
+def to_blocks(video: Float[Tensor, "B C T H W"], block: Block) -> Float64[Array, "N D"]:
     """One row per block, ordered by clip, time, row, column. Frame 0 is repeated to fill its block."""
     _, channels, frames, height, width = video.shape
-    _check_grid(channels, frames, height, width)
-    padded = torch.cat([video[:, :, :1].expand(-1, -1, TIME - 1, -1, -1), video], dim=2).double()
-    return rearrange(padded, "b c (t p) (h q) (w r) -> (b t h w) (c p q r)", p=TIME, q=SPACE, r=SPACE).numpy()
+    block.check(channels, frames, height, width)
+    padded = torch.cat([video[:, :, :1].expand(-1, -1, block.time - 1, -1, -1), video], dim=2).double()
+    sizes = {"p": block.time, "q": block.space, "r": block.space}
+    return rearrange(padded, "b c (t p) (h q) (w r) -> (b t h w) (c p q r)", **sizes).numpy()
 
 
-def from_blocks(blocks: Float64[Array, "N D"], shape: torch.Size) -> Float64[Tensor, "B C T H W"]:
-    """Undo `to_blocks` for a video of that shape; frame 0 is the mean of its block's four, the best guess."""
+def from_blocks(blocks: Float64[Array, "N D"], shape: torch.Size, block: Block) -> Float64[Tensor, "B C T H W"]:
+    """Undo `to_blocks` for a video of that shape; frame 0 is the mean of its block's frames, the best guess."""
     batch, _, frames, height, width = shape
+    time, space = block.time, block.space
     padded = rearrange(
         torch.from_numpy(blocks),
         "(b t h w) (c p q r) -> b c (t p) (h q) (w r)",
-        **{"b": batch, "t": (frames - 1) // TIME + 1, "h": height // SPACE, "w": width // SPACE},
-        **{"c": 3, "p": TIME, "q": SPACE, "r": SPACE},
+        **{"b": batch, "t": (frames - 1) // time + 1, "h": height // space, "w": width // space},
+        **{"c": 3, "p": time, "q": space, "r": space},
     )
-    return torch.cat([padded[:, :, :TIME].mean(dim=2, keepdim=True), padded[:, :, TIME:]], dim=2)
+    return torch.cat([padded[:, :, :time].mean(dim=2, keepdim=True), padded[:, :, time:]], dim=2)
 
 
 def sample_blocks(
     clips: UInt8[Array, "N T H W 3"],
     per_clip: int,
     rng: np.random.Generator,
+    block: Block,
     *,
     seen: Callable[[float], None] = lambda share: None,
 ) -> Float64[Array, "M D"]:
     """`per_clip` random blocks of every clip, on the grid that `to_blocks` uses; `seen` is told each clip's share."""
     _, frames, height, width, channels = clips.shape
-    _check_grid(channels, frames, height, width)
-    rows = []
-    for clip in clips:
-        padded = np.concatenate([clip[:1].repeat(TIME - 1, axis=0), clip])
-        blocks = rearrange(padded, "(t p) (h q) (w r) c -> t h w c p q r", p=TIME, q=SPACE, r=SPACE)
+    block.check(channels, frames, height, width)
+    rows = np.empty((len(clips), per_clip, block.size))
+    for clip, row in zip(clips, rows, strict=True):
+        padded = np.concatenate([clip[:1].repeat(block.time - 1, axis=0), clip])
+        sizes = {"p": block.time, "q": block.space, "r": block.space}
+        blocks = rearrange(padded, "(t p) (h q) (w r) c -> t h w c p q r", **sizes)
         chosen = tuple(rng.integers(0, size, size=per_clip) for size in blocks.shape[:3])
-        rows.append(blocks[chosen].reshape(per_clip, SIZE))
+        row[:] = blocks[chosen].reshape(per_clip, block.size)
         seen(1 / len(clips))
-    return np.concatenate(rows) / 127.5 - 1
+    rows = rows.reshape(-1, block.size)
+    rows /= 127.5
+    rows -= 1
+    return rows
 
 
-def _check_grid(channels: int, frames: int, height: int, width: int) -> None:
-    if channels != 3 or frames % TIME != 1 or height % SPACE or width % SPACE:
-        raise InputError(
-            f"block PCA takes 3 channels, 1 + {TIME}n frames and sides of {SPACE}n; "
-            f"got {channels} channels and {frames} frames of {height}x{width}"
-        )
-
-
-def fit(blocks: Float64[Array, "M D"], *, components: int) -> BlockPCA:
+def fit(blocks: Float64[Array, "M D"], block: Block, *, components: int) -> BlockPCA:
     """The `components` directions of largest variance. `blocks` come from `sample_blocks`."""
     if not 0 < components <= blocks.shape[1]:
         raise InputError(f"components {components} must be in 1..{blocks.shape[1]}")
     mean = blocks.mean(axis=0)
-    centred = blocks - mean
-    _, vectors = np.linalg.eigh(centred.T @ centred / len(blocks))
-    return BlockPCA(mean=mean, basis=np.ascontiguousarray(vectors[:, ::-1][:, :components]))
+    covariance = blocks.T @ blocks / len(blocks) - np.outer(mean, mean)
+    return BlockPCA(block=block, mean=mean, basis=leading(covariance, components))
+
+
+def leading(covariance: Float64[Array, "D D"], count: int) -> Float64[Array, "D K"]:
+    """Eigenvectors of the largest eigenvalues, largest first."""
+    size = len(covariance)
+    if size <= ALL_AT_ONCE:
+        return np.ascontiguousarray(np.linalg.eigh(covariance)[1][:, ::-1][:, :count])
+    first = torch.randn(size, count, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    return torch.lobpcg(torch.from_numpy(covariance), X=first, tol=1e-9, niter=1000)[1].numpy()
 
 
 def fit_levels(pca: BlockPCA, blocks: Float64[Array, "M D"], counts: Sequence[int]) -> BlockPCA:

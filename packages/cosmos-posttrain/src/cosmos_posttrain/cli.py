@@ -14,6 +14,9 @@ from cosmos_posttrain._version import __version__
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.commandline import Parser, run_command
 
+MOST_VALUES = 2**27
+"""Samples that the blocks of a PCA hold at most: 1 GiB."""
+
 Run = Callable[[argparse.Namespace], dict[str, Any]]
 
 
@@ -31,7 +34,8 @@ def build_parser() -> Parser:
     pool = _command(commands, "pool", _pool, "footage to a pool of training clips")
     pool.add_argument("footage", type=Path, help="folder that scripts/footage.py filled")
     pool.add_argument("out", type=Path, help="folder to make")
-    pool.add_argument("--clips", type=_count, default=6000, help="training clips, 0.84 MB each (default 6000)")
+    pool.add_argument("--clips", type=_count, default=6000, help="training clips, 49 kB a frame (default 6000)")
+    pool.add_argument("--frames", type=_count, default=17, help="frames of each clip (default 17)")
     pool.add_argument("--seed", type=_count, default=0)
 
     train = _command(commands, "train", _train, "a recipe on clips; on several processes under torchrun")
@@ -55,12 +59,15 @@ def build_parser() -> Parser:
     )
 
     compare = _command(commands, "compare", _compare, "tokenizers beside block PCAs of their size, on held-out clips")
-    compare.add_argument(
-        "models", nargs="+", help="continuous or discrete 4x8x8 tokenizers, anything cosmos_tokenizer.load takes"
-    )
+    compare.add_argument("models", nargs="+", help="video tokenizers, anything cosmos_tokenizer.load takes")
     compare.add_argument("--footage", type=Path, required=True, help="folder with the held-out clips")
     compare.add_argument("--data", type=Path, required=True, help="folder of the pool that the PCAs are fitted on")
-    compare.add_argument("--blocks", type=_count, default=24, help="blocks of each pool clip for the PCAs (default 24)")
+    compare.add_argument(
+        "--networks", type=Path, metavar="DIR", help="folder with the judge of perceptual distance (default: no judge)"
+    )
+    compare.add_argument(
+        "--blocks", type=_count, default=24, help="most blocks of each pool clip for the PCAs (default 24)"
+    )
     return parser
 
 
@@ -80,7 +87,8 @@ def _count(text: str) -> int:
 def _pool(args: argparse.Namespace) -> dict[str, Any]:
     from cosmos_posttrain import clip_pool
 
-    return {"pool": str(clip_pool.build(args.footage, args.out, clips=args.clips, seed=args.seed))}
+    out = clip_pool.build(args.footage, args.out, clips=args.clips, frames=args.frames, seed=args.seed)
+    return {"pool": str(out)}
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
@@ -111,28 +119,32 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from cosmos_posttrain import block_pca, clip_pool, holdout
+    from cosmos_posttrain.networks import feature_network
+    from cosmos_posttrain.recipes.tokenizer import JUDGE
     from cosmos_tokenizer import load
     from cosmos_tokenizer.progress import Progress
 
     windows, pool = holdout.held_out(args.footage), clip_pool.open_split(args.data)
+    judge = None if args.networks is None else feature_network(JUDGE, args.networks / f"{JUDGE}.safetensors")
     models = {name: load(name) for name in args.models}
-    for name, model in models.items():
-        geometry = model.geometry
-        if (geometry.temporal, geometry.spatial) != (block_pca.TIME, block_pca.SPACE):
-            size = f"{geometry.temporal}x{geometry.spatial}x{geometry.spatial}"
-            raise InputError(f"{name} compresses {size}: the block PCA stands beside 4x8x8 tokenizers only")
     codecs: dict[str, holdout.Reconstruct] = {}
-    with Progress(1 + len(models)) as progress:
-        progress.start("blocks of the pool")
-        blocks = block_pca.sample_blocks(pool, args.blocks, np.random.default_rng(0), seen=progress.advance)
-        for name, model in models.items():
-            progress.start(f"PCA beside {name}")
-            pca = block_pca.fit(blocks, components=model.config.latent_channels)
-            if model.config.levels:
-                pca = block_pca.fit_levels(pca, blocks, model.config.levels)
-            codecs |= {name: model, f"PCA beside {name}": pca.reconstruct}
-            progress.advance(1.0)
-    scores = holdout.evaluate(codecs, windows)
+    groups = {}
+    for name, model in models.items():
+        block = block_pca.Block(time=model.geometry.temporal, space=model.geometry.spatial)
+        groups.setdefault(block, []).append((name, model))
+    with Progress(len(groups) + len(models)) as progress:
+        for block, members in groups.items():
+            progress.start(f"blocks {block.time}x{block.space}x{block.space} of the pool")
+            count = min(args.blocks, max(1, MOST_VALUES // (len(pool) * block.size)))
+            blocks = block_pca.sample_blocks(pool, count, np.random.default_rng(0), block, seen=progress.advance)
+            for name, model in members:
+                progress.start(f"PCA beside {name}")
+                pca = block_pca.fit(blocks, block, components=model.config.latent_channels)
+                if model.config.levels:
+                    pca = block_pca.fit_levels(pca, blocks, model.config.levels)
+                codecs |= {name: model, f"PCA beside {name}": pca.reconstruct}
+                progress.advance(1.0)
+    scores = holdout.evaluate(codecs, windows, judge)
     print(holdout.table(scores))
     figures = holdout.summarise(scores)
     gains = {

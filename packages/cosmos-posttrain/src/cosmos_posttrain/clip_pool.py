@@ -1,6 +1,6 @@
 """A pool of short training clips, memory-mapped: film crops, photographs under synthetic cameras and rendered scenes.
 
-`build` writes a folder: `training.npy` and `development.npy` (uint8 [N, 17, 128, 128, 3]) and `manifest.json` (each
+`build` writes a folder: `training.npy` and `development.npy` (uint8 [N, T, 128, 128, 3]) and `manifest.json` (each
 clip's source). The clips lie in random order, so any contiguous piece is a fair sample. Development clips come from
 other film shots, photographs and scenes than the training clips.
 """
@@ -49,11 +49,12 @@ def build(
     *,
     clips: int,
     seed: int,
+    frames: int = FRAMES,
     development: int = 192,
     mix: Mapping[str, float] = MIX,
     holdout: Sequence[str] = HOLDOUT,
 ) -> Path:
-    """Build a pool of `clips` training clips and `development` more; about 0.84 MB each.
+    """Build a pool of `clips` training clips and `development` more, of `frames` frames; about 49 kB a frame.
 
     Shows its progress on standard output. Files whose name begins with one of `holdout` are refused as a source. Raises
     InputError when the folder lacks a source that `mix` asks for, or `out_dir` exists already. The same footage,
@@ -62,6 +63,8 @@ def build(
     footage, out = Path(footage_dir), Path(out_dir)
     if out.exists():
         raise InputError(f"{out} exists already; remove it or name another folder")
+    if frames < 1:
+        raise InputError(f"frames is {frames}: a clip has at least 1")
     wanted = {"training": shares(clips, mix), "development": shares(development, mix)}
     if any(kinds["scenes"] for kinds in wanted.values()):
         worlds.check_renderer()
@@ -72,8 +75,8 @@ def build(
         # The film is looked through once before its crops are read, which takes about as long.
         units = sum(2 * kinds["film"] + kinds["photographs"] + kinds["scenes"] for kinds in wanted.values())
         with Progress(units) as progress:
-            sources = fill(beside, wanted, footage, seed, tuple(holdout), progress)
-        settings = {"seed": seed, "frames": FRAMES, "size": SIZE, "mix": dict(mix), "holdout": list(holdout)}
+            sources = fill(beside, wanted, footage, seed, frames, tuple(holdout), progress)
+        settings = {"seed": seed, "frames": frames, "size": SIZE, "mix": dict(mix), "holdout": list(holdout)}
         (beside / "manifest.json").write_text(to_json(settings | sources, indent=0) + "\n")
         beside.rename(out)
     finally:
@@ -125,6 +128,7 @@ def fill(
     wanted: Mapping[str, Mapping[str, int]],
     footage: Path,
     seed: int,
+    frames: int,
     holdout: tuple[str, ...],
     progress: Progress,
 ) -> dict[str, list[str]]:
@@ -135,7 +139,7 @@ def fill(
     sources = {split: [""] * count for split, count in counts.items()}
     arrays = {
         split: np.lib.format.open_memmap(
-            folder / f"{split}.npy", mode="w+", dtype=np.uint8, shape=(count, FRAMES, SIZE, SIZE, 3)
+            folder / f"{split}.npy", mode="w+", dtype=np.uint8, shape=(count, frames, SIZE, SIZE, 3)
         )
         for split, count in counts.items()
     }
@@ -143,7 +147,7 @@ def fill(
         share = {split: kinds[kind] for split, kinds in wanted.items()}
         if any(share.values()):
             progress.start(kind)
-            for clip in read(footage, share, np.random.default_rng([seed, number]), holdout, progress):
+            for clip in read(footage, share, frames, np.random.default_rng([seed, number]), holdout, progress):
                 slot = next(slots[clip.split])
                 arrays[clip.split][slot], sources[clip.split][slot] = clip.frames, clip.source
                 progress.advance(1.0)
@@ -154,7 +158,7 @@ def fill(
 
 
 def film_clips(
-    footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...], progress: Progress
+    footage: Path, wanted: Mapping[str, int], length: int, rng: Generator, holdout: tuple[str, ...], progress: Progress
 ) -> Iterator[Clip]:
     """Film crops of every split, as many as wanted."""
     path = footage / FILM
@@ -167,14 +171,14 @@ def film_clips(
     shots = film.find_shots(glance.grey)
     splits: dict[film.Crop, str] = {}
     for split, count in wanted.items():
-        for crop in film.plan_crops(glance, part(shots, split), count, rng, frames=FRAMES, size=SIZE):
+        for crop in film.plan_crops(glance, part(shots, split), count, rng, frames=length, size=SIZE):
             splits[crop] = split
-    for crop, frames in film.read_crops(path, list(splits), frames=FRAMES, size=SIZE):
+    for crop, frames in film.read_crops(path, list(splits), frames=length, size=SIZE):
         yield Clip(split=splits[crop], source=f"film: {FILM} frame {crop.start} step {crop.stride}", frames=frames)
 
 
 def photograph_clips(
-    footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...], progress: Progress
+    footage: Path, wanted: Mapping[str, int], length: int, rng: Generator, holdout: tuple[str, ...], progress: Progress
 ) -> Iterator[Clip]:
     """Photographs of every split under synthetic cameras, as many as wanted."""
     for split, count in wanted.items():
@@ -183,7 +187,7 @@ def photograph_clips(
         for i in range(count):
             before = rng.integers(0, len(kept), size=int(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15])))
             chosen = [i % len(kept), *before]
-            frames = synthetic_camera.film_photographs([pictures[k] for k in chosen], rng, frames=FRAMES, size=SIZE)
+            frames = synthetic_camera.film_photographs([pictures[k] for k in chosen], rng, frames=length, size=SIZE)
             yield Clip(split=split, source="photographs: " + " + ".join(kept[k].name for k in chosen), frames=frames)
 
 
@@ -211,13 +215,13 @@ def open_photograph(path: Path, progress: Progress) -> Image.Image:
 
 
 def scene_clips(
-    footage: Path, wanted: Mapping[str, int], rng: Generator, holdout: tuple[str, ...], progress: Progress
+    footage: Path, wanted: Mapping[str, int], length: int, rng: Generator, holdout: tuple[str, ...], progress: Progress
 ) -> Iterator[Clip]:
     """Rendered scenes of every split, dressed in that split's photographs."""
     for split, count in wanted.items():
         kept = photograph_paths(footage, split, holdout) if count else []
         pictures = [open_photograph(path, progress) for path in kept]
-        for name, frames in worlds.clips(count, rng, pictures, frames=FRAMES, size=SIZE):
+        for name, frames in worlds.clips(count, rng, pictures, frames=length, size=SIZE):
             yield Clip(split=split, source=f"scenes: {name}", frames=frames)
 
 

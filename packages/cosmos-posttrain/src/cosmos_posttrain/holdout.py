@@ -1,4 +1,4 @@
-"""The fixed held-out clips, real camera footage that no training pool may hold, and PSNR of reconstructions of them.
+"""The fixed held-out clips, real camera footage that no training pool may hold, and how near reconstructions come.
 
 bikes (a street, 25 fps) is its centre square scaled to 256x256; carphone (a talking head, QCIF) stays 144x176.
 Both give windows of 17 frames, each within one shot.
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from cosmos_posttrain.clip_pool import to_video
 from cosmos_posttrain.film import opened
+from cosmos_posttrain.losses import perceptual_distance
+from cosmos_posttrain.losses.features import FeatureNetwork
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.metrics import psnr_per_frame, psnr_per_video
 from cosmos_tokenizer.progress import Progress
@@ -26,7 +28,8 @@ STARTS: Mapping[str, tuple[int, ...]] = {"bikes": (10, 45, 100, 155, 210), "carp
 SQUARE: Mapping[str, int] = {"bikes": 256}
 """Clips whose centre square is scaled to this side; the others keep their size."""
 
-FIGURES = ("per_frame", "per_video", "first_frame", "worst_frame")
+PSNR = ("per_frame", "per_video", "first_frame", "worst_frame")
+DISTANCE = "perceptual_distance"
 
 Array = np.ndarray
 Reconstruct = Callable[[Tensor], Tensor]
@@ -43,7 +46,7 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """PSNR in dB of one codec on one window; reconstructions are clamped to the range, not rounded to 8 bits."""
+    """One codec on one window, in dB but for the distance; reconstructions are clamped to the range, not rounded."""
 
     clip: str
     codec: str
@@ -53,9 +56,13 @@ class Score:
     """PSNR of the mean squared error over all frames."""
     first_frame: float
     worst_frame: float
+    perceptual_distance: float | None = None
+    """Mean over frames of ``losses.perceptual_distance``, 0 to 4, where a network judges."""
 
     def figures(self) -> dict[str, float]:
-        return {key: getattr(self, key) for key in FIGURES}
+        """All numbers by name."""
+        figures = {key: getattr(self, key) for key in PSNR}
+        return figures if self.perceptual_distance is None else figures | {DISTANCE: self.perceptual_distance}
 
 
 def held_out(footage_dir: Path | str) -> list[HeldOut]:
@@ -87,20 +94,28 @@ def read_frames(path: Path, count: int, square: int | None) -> UInt8[Array, "T H
     raise InputError(f"{path} has {len(frames)} frames, fewer than {count}; fetch it again with scripts/footage.py")
 
 
-def evaluate(codecs: Mapping[str, Reconstruct], clips: Sequence[HeldOut]) -> list[Score]:
-    """Score every codec on every clip, clip by clip, and show progress on standard output."""
+def evaluate(
+    codecs: Mapping[str, Reconstruct], clips: Sequence[HeldOut], judge: FeatureNetwork | None = None
+) -> list[Score]:
+    """Score every codec on every clip, clip by clip, and show progress on standard output.
+
+    Args:
+        codecs: by name.
+        clips: windows.
+        judge: network of the perceptual distance; None for none.
+    """
     scores = []
     with Progress(len(clips) * len(codecs)) as progress:
         for clip in clips:
             for name, reconstruct in codecs.items():
                 progress.start(f"{name} on {clip.name}")
                 with progress.follow(reconstruct if isinstance(reconstruct, nn.Module) else None, 1.0):
-                    scores.append(score(clip, name, reconstruct))
+                    scores.append(score(clip, name, reconstruct, judge))
     return scores
 
 
-def score(clip: HeldOut, codec: str, reconstruct: Reconstruct) -> Score:
-    """Figures of one codec on one window."""
+def score(clip: HeldOut, codec: str, reconstruct: Reconstruct, judge: FeatureNetwork | None = None) -> Score:
+    """Figures of one codec on one window; ``judge`` as :func:`evaluate` takes it."""
     video = to_video(clip.frames[None])
     with torch.inference_mode():
         rebuilt = reconstruct(video).float().clamp(-1, 1)
@@ -113,25 +128,29 @@ def score(clip: HeldOut, codec: str, reconstruct: Reconstruct) -> Score:
         per_video=psnr_per_video(a, b, data_range=2.0),
         first_frame=float(frames[0]),
         worst_frame=float(frames.min()),
+        perceptual_distance=None if judge is None else float(perceptual_distance(judge, rebuilt, video).mean()),
     )
 
 
 def summarise(scores: Sequence[Score]) -> dict[str, dict[str, dict[str, float]]]:
-    """Codec -> clip (windows averaged) and `mean` (clips averaged) -> the four figures, in dB."""
+    """Codec -> clip (windows averaged) and `mean` (clips averaged) -> the figures of a score."""
     table: dict[str, dict[str, dict[str, float]]] = {}
     for codec in dict.fromkeys(s.codec for s in scores):
         clips = {}
         for clip in dict.fromkeys(s.clip.split("@")[0] for s in scores):
             rows = [s.figures() for s in scores if s.codec == codec and s.clip.split("@")[0] == clip]
-            clips[clip] = {key: sum(row[key] for row in rows) / len(rows) for key in FIGURES}
-        mean = {key: sum(clip[key] for clip in clips.values()) / len(clips) for key in FIGURES}
+            clips[clip] = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+        mean = {key: sum(clip[key] for clip in clips.values()) / len(clips) for key in next(iter(clips.values()))}
         table[codec] = clips | {"mean": mean}
     return table
 
 
 def table(scores: Sequence[Score]) -> str:
     """A Markdown table, a line per window and codec, then a line per clip and codec."""
-    lines = ["| clip | codec | PSNR per frame | per video | first frame | worst frame |", "|---|---|---|---|---|---|"]
+    judged = bool(scores) and scores[0].perceptual_distance is not None
+    heads = ["clip", "codec", "PSNR per frame", "per video", "first frame", "worst frame"]
+    heads += ["perceptual distance"] if judged else []
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     lines += [row(s.clip, s.codec, s.figures()) for s in scores]
     for codec, clips in summarise(scores).items():
         lines += [row(f"**{clip}**", codec, figures) for clip, figures in clips.items()]
@@ -140,4 +159,5 @@ def table(scores: Sequence[Score]) -> str:
 
 def row(clip: str, codec: str, figures: Mapping[str, float]) -> str:
     """One line of the Markdown table."""
-    return f"| {clip} | {codec} | " + " | ".join(f"{figures[key]:.2f}" for key in FIGURES) + " |"
+    shown = [f"{value:.4f}" if key == DISTANCE else f"{value:.2f}" for key, value in figures.items()]
+    return f"| {clip} | {codec} | {' | '.join(shown)} |"

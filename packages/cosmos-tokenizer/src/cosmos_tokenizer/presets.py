@@ -56,6 +56,8 @@ _NANO = TokenizerConfig(
     decoder_blocks=1,
 )
 
+_NANO_8 = replace(_NANO, temporal_compression=8, channel_multipliers=(1, 2, 2))
+
 PRESETS: Mapping[str, TokenizerConfig] = MappingProxyType(
     {
         "ci8x8-0.1": _image(8),
@@ -80,6 +82,8 @@ PRESETS: Mapping[str, TokenizerConfig] = MappingProxyType(
         "toy-discrete": _discrete(_TOY, 8),
         "nano-cv4x8x8": _NANO,
         "nano-dv4x8x8": _discrete(_NANO, 16),
+        "nano-cv8x8x8": _NANO_8,
+        "nano-dv8x16x16": _discrete(replace(_NANO_8, spatial_compression=16), 16),
     }
 )
 """Name to config: every released net, ``toy`` for tests, ``nano-*`` whose weights ship with the package."""

@@ -42,7 +42,7 @@ class TokenizerRecipe:
     """What is trained, on which crops, for how long.
 
     `preset`: the network, of ``cosmos_tokenizer.PRESETS``; `init`, a checkpoint of any layout, takes its place.
-    `start`: random weights, or ``pca_start``'s linear transform (networks with two levels and no temporal halving).
+    `start`: random weights, or ``pca_start``'s linear transform (small networks for video).
     `trained`: all weights, or the decoder's alone. `storage`: dtype of the weights in the finished file.
     """
 
@@ -72,9 +72,17 @@ _NANO = TokenizerRecipe(
         averages=(Average(decay=0.998),),
     ),
     data=StreamConfig(batch=4, frames=(17,), sides=(128,), crop=64, unscaled=1.0),
+    terms=TermWeights(
+        perceptual=StepSchedule(values=(0.1,)),
+        gram=StepSchedule(values=(0.0, 0.062), boundaries=(1800,)),
+        every=4,
+    ),
     start="pca",
     storage="float16",
 )
+# With 17 frames, 3 latent ones, every causal kernel would reach the first, which is unlike the others, and nets would not
+# learn what comes after it.
+_NANO_8 = replace(_NANO, preset="nano-cv8x8x8", data=replace(_NANO.data, batch=3, frames=(33,)))
 _RELEASED = TokenizerRecipe(
     preset="cv8x8x8-720p",
     loop=LoopConfig(
@@ -112,6 +120,8 @@ RECIPES = {
     ),
     "nano-cv4x8x8": _NANO,
     "nano-dv4x8x8": replace(_NANO, preset="nano-dv4x8x8"),
+    "nano-cv8x8x8": _NANO_8,
+    "nano-dv8x16x16": replace(_NANO_8, preset="nano-dv8x16x16"),
     "tokenizer-released": _RELEASED,
 }
 """Name to recipe: one that runs in seconds, the shipped nanos, and the released networks' as far as it is known."""
