@@ -80,8 +80,8 @@ _NANO = TokenizerRecipe(
     start="pca",
     storage="float16",
 )
-# With 17 frames, 3 latent ones, every causal kernel would reach the first, which is unlike the others, and nets would not
-# learn what comes after it.
+# With 17 frames, 3 latent ones, every causal kernel would reach the first, which is unlike the others, and nets would
+# not learn what comes after it.
 _NANO_8 = replace(_NANO, preset="nano-cv8x8x8", data=replace(_NANO.data, batch=3, frames=(33,)))
 _RELEASED = TokenizerRecipe(
     preset="cv8x8x8-720p",
