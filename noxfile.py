@@ -158,12 +158,16 @@ def nano(session: nox.Session) -> None:
     command = str(BIN / "cosmos-posttrain")
     python(session, "scripts/footage.py", "--out", "data/footage")
     python(session, "scripts/networks.py", "--out", "data/networks")
-    if not Path("data/pool").exists():
-        session.run(command, "pool", "data/footage", "data/pool", external=True)
-    places = ["--data", "data/pool", "--networks", "data/networks", "--out", run]
-    session.run(command, "train", name, *places, "--resume", *arguments, external=True)
+    # As many frames in both pools; the longer clips are for nets that halve time once more.
+    clips, frames = ("3000", "33") if "v8x" in name else ("6000", "17")
+    pool = f"data/pool-{frames}"
+    if not Path(pool).exists():
+        size = ["--clips", clips, "--frames", frames]
+        session.run(command, "pool", "data/footage", pool, *size, external=True)
+    networks = ["--networks", "data/networks"]
+    session.run(command, "train", name, "--data", pool, *networks, "--out", run, "--resume", *arguments, external=True)
     weights = f"{run}/model.safetensors"
-    session.run(command, "compare", weights, "--footage", "data/footage", "--data", "data/pool", external=True)
+    session.run(command, "compare", weights, "--footage", "data/footage", "--data", pool, *networks, external=True)
 
 
 @nox.session(venv_backend="none", tags=["checks"])
