@@ -21,6 +21,9 @@ def constant(value: float) -> StepSchedule:
     return StepSchedule(values=(value,))
 
 
+ENDING = StepSchedule(values=(1.0, 0.0), boundaries=(7,))
+
+
 @pytest.fixture
 def model() -> CausalTokenizer:
     torch.manual_seed(0)
@@ -131,6 +134,21 @@ def test_each_side_of_the_game_trains_its_own_weights(model: CausalTokenizer) ->
     some = next(model.parameters())
     [wanted] = torch.autograd.grad(game["loss"] - game["discriminator"], some)
     torch.testing.assert_close(some.grad, wanted, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (TermWeights(colour=constant(0.0), perceptual=constant(1.0)), "from step 0 on no term of the loss is left"),
+        (TermWeights(colour=ENDING, adversarial=constant(1.0)), "from step 7"),
+        (TermWeights(consistency=constant(1.0), window=10), "terms.window is 10: give one more than a multiple of 8"),
+    ],
+)
+def test_a_loss_that_cannot_be_computed_is_refused_at_once(
+    weights: TermWeights, said: str, model: CausalTokenizer
+) -> None:
+    with pytest.raises(InputError, match=said):
+        Terms(weights, model, None, silent)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cosmos_posttrain import clip_pool
 from cosmos_posttrain.cli import main
-from cosmos_tokenizer import PRESETS, load
+from cosmos_posttrain.networks.mobilenet import MobileNetV2
+from cosmos_tokenizer import PRESETS, CausalTokenizer, load, save
 from cosmos_tokenizer.video import Video, write_video
 
 SMALL = ["--set", "data.crop=32", "--set", "data.sides=[32]", "--set", "validation_clips=1"]
@@ -58,7 +60,7 @@ def test_a_folder_of_clips_becomes_weights_that_load(
     assert model.config == PRESETS["toy"]
     assert model.statistics is not None
     assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
-    assert all(row["loss"] == row["colour"] for row in rows(tmp_path / "run"))
+    assert all(row["loss"] == row["colour"] and row["skipped"] == 0 for row in rows(tmp_path / "run"))
     assert rows(tmp_path / "run")[-1]["psnr"] > 5
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step-4", "step-6"]
     assert json.loads((tmp_path / "run/recipe.json").read_text())["loop"]["steps"] == 6
@@ -114,6 +116,61 @@ def test_the_linear_start_trains_from_a_pool_and_folds_away(small_pool: Path, tm
     normalised = model.normalize(latents)
     assert normalised.mean((0, 3, 4)).abs().max() < 0.5
     assert 0.5 < normalised.std((0, 3, 4)).mean() < 2
+
+
+def test_a_linear_start_leaves_a_given_checkpoint_as_it_is(clips: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save(CausalTokenizer(PRESETS["toy"]), tmp_path / "given.safetensors")
+    options = ("--init", str(tmp_path / "given.safetensors"), "--steps", "1", "--set", "loop.optimizer.rate=1e-12")
+    assert main(command(clips, tmp_path / "run", *options, "--set", "start=pca")) == 0
+    given, made = (load(tmp_path / name).state_dict() for name in ("given.safetensors", "run/model.safetensors"))
+    for name, value in given.items():
+        torch.testing.assert_close(made[name], value, atol=1e-9, rtol=0)
+
+
+def test_broken_clips_are_skipped_and_counted_even_where_validation_looks_first(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(clips, tmp_path / "clips")
+    (tmp_path / "clips/0.mp4").write_bytes(b"no film")
+    frames = np.zeros((25, 48, 64, 3), np.float32)
+    frames[3, 4, 5] = np.nan
+    np.save(tmp_path / "clips/00.npy", frames)
+    assert main(command(tmp_path / "clips", tmp_path / "run", "--steps", "6", "--set", "validation_clips=4")) == 0
+    out = capsys.readouterr().out
+    for name in ("0.mp4", "00.npy"):
+        assert f"not validated on: {name}" in out
+    assert rows(tmp_path / "run")[-1]["skipped"] == 2
+    assert rows(tmp_path / "run")[-1]["psnr"] > 5
+
+
+def test_lines_of_progress_do_not_wait_in_a_pipe(clips: Path, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "cosmos_posttrain.cli", *command(clips, tmp_path / "run", "--steps", "1000000")]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=env | {"OMP_NUM_THREADS": "1"}) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        process.kill()
+    assert said.startswith("step ")
+
+
+def test_a_run_resumed_without_its_networks_is_refused(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    save_file(MobileNetV2().state_dict(), tmp_path / "mobilenet_v2.safetensors")
+    perceptual = ("--set", 'terms.perceptual={"values": [0.1]}', "--set", "terms.every=4")
+    assert main(command(clips, tmp_path / "run", "--steps", "1", *perceptual, "--networks", str(tmp_path))) == 0
+    assert main(command(clips, tmp_path / "run", "--steps", "2", *perceptual, "--resume")) == 2
+    error = capsys.readouterr().err
+    assert "was begun with networks {'mobilenet_v2': " in error
+    assert error.endswith("now {}; give the same --networks\n")
+
+
+def test_the_recipe_kept_is_that_of_the_last_start(clips: Path, tmp_path: Path) -> None:
+    assert main(command(clips, tmp_path / "run", "--steps", "1")) == 0
+    assert main(command(clips, tmp_path / "run", "--steps", "2", "--resume")) == 0
+    assert json.loads((tmp_path / "run/recipe.json").read_text())["loop"]["steps"] == 2
 
 
 def test_the_decoder_alone_is_tuned_from_a_checkpoint(clips: Path, tmp_path: Path) -> None:

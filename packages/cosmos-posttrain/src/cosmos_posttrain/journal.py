@@ -82,11 +82,11 @@ class Journal:
             Image.fromarray(picture_HWC).save(beside, format="PNG")
         self._board.add_image(name, picture_HWC, step, dataformats="HWC")
 
-    def not_finite(self, step: int, keys: tuple[str, ...], loss: float) -> Path:
-        """Write which samples made a loss or gradient that is not finite, for replay."""
+    def not_finite(self, step: int, record: Mapping[str, Any]) -> Path:
+        """Write what made a loss or gradient that is not finite, for replay: samples, and the position before them."""
         path = self._run / "nonfinite" / f"step-{step}.json"
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, to_json({"step": step, "loss": loss, "keys": list(keys)}).encode())
+        write_whole(path, to_json({"step": step, **record}).encode())
         return path
 
     def close(self) -> None:

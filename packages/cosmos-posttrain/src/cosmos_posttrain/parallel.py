@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -92,7 +92,8 @@ class Parallel:
     def whole(self, module: nn.Module) -> None:
         """A module that the objective calls: on the device, and its gradients or weights shared among processes."""
         module.to(self.device)
-        if self.mesh is None:
+        frozen = not any(parameter.requires_grad for parameter in module.parameters())
+        if self.mesh is None or (frozen and self.config.weights == "replicated"):  # which DDP refuses
             return
         if self.config.weights == "replicated":
             replicate(module, broadcast_buffers=False)
@@ -135,6 +136,14 @@ class Parallel:
             dist.all_reduce(values)
             values = values.cpu() / self.world
         return dict(zip(figures, values.tolist(), strict=True))
+
+    def all(self, value: T) -> list[T]:
+        """What each process has, in their order."""
+        if self.world == 1:
+            return [value]
+        held: list[T | None] = [None] * self.world
+        dist.all_gather_object(held, value)
+        return cast("list[T]", held)
 
     def barrier(self) -> None:
         """Wait for the other processes."""

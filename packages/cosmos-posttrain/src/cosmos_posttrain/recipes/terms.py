@@ -1,5 +1,6 @@
 """The tokenizer's loss: which terms, with which weights at which step (arXiv 2501.03575, section 4.2)."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -38,11 +39,11 @@ _OFF = StepSchedule(values=(0.0,))
 class TermWeights:
     """Weight of each term over the steps of a run, and what terms are made of.
 
-    `features`: the perceptual network. `definition`: of perceptual and Gram terms, the paper's or the released code's;
-    networks other than VGG have equal layer weights. `every`: they see every so many frames of a clip, beginning with
-    another one at each step, since they cost more than a small tokenizer. `adversarial` multiplies the adaptive weight;
-    `r1` is taken of the discriminator every step where it is positive. `window` and `window_step`: frames of
-    consistency's windows.
+    `features`: the perceptual network; layers weigh as the paper has it for VGG-19, as the released code has it for
+    VGG-16, and alike for others. `definition`: of Gram terms, the paper's or the released code's. `every`: they see
+    every so many frames of a clip, beginning with another one at each step, since they cost more than a small
+    tokenizer. `adversarial` multiplies the adaptive weight; `r1` is taken of the discriminator every step where it
+    is positive. `window` and `window_step`: frames of consistency's windows.
     """
 
     colour: StepSchedule = StepSchedule(values=(1.0,))
@@ -92,13 +93,15 @@ class Terms:
         """
         self.weights = weights
         used = weights.used()
+        self.digests: dict[str, str] = {}
+        """SHA-256 of each frozen network's file, by its name."""
         self._features: Features | None = None
         self._flow: RAFT | None = None
         if "perceptual" in used or "gram" in used:
-            found = _found(networks, weights.features, say, "perceptual and Gram terms")
+            found = self._found(networks, weights.features, say, "perceptual and Gram terms")
             self._features = None if found is None else feature_network(weights.features, found)
         if "flow" in used:
-            found = _found(networks, "raft_large", say, "the optical flow term")
+            found = self._found(networks, "raft_large", say, "the optical flow term")
             self._flow = None if found is None else flow_network(found)
         layers = {"vgg16": RELEASED_VGG16, "vgg19": PAPER_VGG19}.get(weights.features)
         if self._features is not None:
@@ -117,6 +120,34 @@ class Terms:
             self.discriminator = PatchDiscriminator(
                 width=weights.discriminator_width, layers=weights.discriminator_layers
             )
+        temporal = model.config.temporal_compression
+        if "consistency" in used and (weights.window - 1) % temporal:
+            raise InputError(f"terms.window is {weights.window}: give one more than a multiple of {temporal}")
+        self._check_some_term_is_left()
+
+    def _found(self, folder: Path | None, name: str, say: Callable[[str], None], what: str) -> Path | None:
+        path = None if folder is None else folder / f"{name}.safetensors"
+        if path is not None and path.is_file():
+            self.digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            return path
+        where = "no --networks folder is given" if path is None else f"there is no {path}"
+        say(f"without {what}: the weights of {name} are not at hand ({where})")
+        return None
+
+    def _check_some_term_is_left(self) -> None:
+        """Raise InputError where at some step no term has both a weight and its network."""
+        used = self.weights.used()
+        missing = {"adversarial"}  # it trains nothing alone: its share follows from the gradient of the others
+        missing |= set() if self._features is not None else {"perceptual", "gram"}
+        missing |= set() if self._flow is not None else {"flow"}
+        schedules = [getattr(self.weights, name) for name in used if name not in missing]
+        changes = {0, *(step for name in used for step in getattr(self.weights, name).boundaries)}
+        for step in sorted(changes):
+            if not any(schedule.at(step) for schedule in schedules):
+                raise InputError(
+                    f"from step {step} on no term of the loss is left; set terms.colour, or give --networks with the "
+                    "networks of the others"
+                )
 
     def networks(self) -> list[nn.Module]:
         """The frozen ones, to be put on the device."""
@@ -158,12 +189,3 @@ class Terms:
         if self.weights.r1:
             terms["discriminator"] = terms["discriminator"] + self.weights.r1 * game.r1(video)
         return terms
-
-
-def _found(folder: Path | None, name: str, say: Callable[[str], None], what: str) -> Path | None:
-    path = None if folder is None else folder / f"{name}.safetensors"
-    if path is not None and path.is_file():
-        return path
-    where = "no --networks folder is given" if path is None else f"there is no {path}"
-    say(f"without {what}: the weights of {name} are not at hand ({where})")
-    return None
