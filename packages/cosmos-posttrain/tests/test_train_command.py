@@ -218,6 +218,7 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "preset=giant"], "preset is 'giant': use one of"),
         (["--set", "data.frames=[49]"], "49"),
         (["--steps", "0"], "steps is 0"),
+        (["--set", "start=pca", "--set", "loop.parallel.weights=sharded"], "start is 'pca', whose masks"),
         (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
     ],
 )

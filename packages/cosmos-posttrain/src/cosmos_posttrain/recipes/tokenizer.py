@@ -61,6 +61,11 @@ class TokenizerRecipe:
             raise InputError(f"preset is {self.preset!r}: use one of {', '.join(PRESETS)}")
         if self.validation_clips < 0:
             raise InputError(f"validation_clips is {self.validation_clips}: give a number from 0 up")
+        if self.start == "pca" and self.init is None and self.loop.parallel.weights == "sharded":
+            raise InputError(
+                "start is 'pca', whose masks on gradients sharded weights would lose: set "
+                "loop.parallel.weights=replicated, or start=random"
+            )
 
 
 _NANO = TokenizerRecipe(
