@@ -1,15 +1,24 @@
-"""Two processes against one: DDP, FSDP2, both with recomputing, hybrid meshes, and checkpoints that change hands."""
+"""Two processes against one: DDP, FSDP2, both with recomputing, hybrid meshes, and checkpoints that change hands.
+
+A small objective shows it for the loop, and a toy tokenizer with all its terms for the recipe.
+"""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+
+from cosmos_posttrain.cli import main
+from cosmos_posttrain.networks.mobilenet import MobileNetV2
+from cosmos_tokenizer import load
 
 pytestmark = pytest.mark.slow
 
@@ -38,21 +47,70 @@ TWO: dict[str, dict[str, Any]] = {
 }
 LOW = {"parallel": {"weights": "sharded", "precision": "bfloat16"}, "steps": 30}
 
+COMMANDS = Path(__file__).with_name("commands.py")
+GAME: dict[str, Any] = {
+    "data.crop": 32,
+    "data.sides": [32],
+    "data.frames": [17],
+    "data.batch": 4,
+    "data.images": 0.4,
+    "data.image_batch": 6,
+    "terms.perceptual": {"values": [0.1]},
+    "terms.gram": {"values": [0.1]},
+    "terms.consistency": {"values": [0.1]},
+    "terms.window": 9,
+    "terms.window_step": 8,
+    "terms.adversarial": {"values": [0.0, 0.5], "boundaries": [2]},
+    "terms.r1": 1.0,
+    "terms.discriminator_width": 8,
+    "terms.discriminator_layers": 2,
+    "validation_clips": 1,
+    "loop.steps": 5,
+    "loop.optimizer.name": "sgd",
+    "loop.optimizer.rate": 0.02,
+    "loop.optimizer.options": {"momentum": 0.9},
+    "loop.averages": [],
+}
+"""A toy tokenizer on clips and pictures, with every term but flow; the adversary comes in at the third step."""
+DDP, FSDP = {"loop.parallel.weights": "replicated"}, {"loop.parallel.weights": "sharded"}
+ACCUMULATING, DECODER = {"loop.accumulate": 2, "loop.steps": 3}, {"trained": "decoder", "loop.steps": 3}
+GAMES: dict[str, dict[str, Any]] = {
+    "ddp": DDP,
+    "fsdp": FSDP,
+    "fsdp, recomputing": {**FSDP, "loop.parallel.checkpointing": "full"},
+    "fsdp, accumulating": {**FSDP, **ACCUMULATING},
+    "ddp, decoder": {**DDP, **DECODER},
+}
+LOW_GAMES = {
+    way: {**fields, "loop.parallel.precision": "bfloat16", "loop.steps": 3}
+    for way, fields in {"ddp": DDP, "fsdp": FSDP}.items()
+}
+
 Weights = dict[str, Any]
+
+
+def launch(processes: int, script: Path, *given: str) -> list[str]:
+    """Lines that a script prints on so many processes."""
+    many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    command = [sys.executable, *many, str(script), *given]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout.splitlines()
 
 
 def run(folder: Path, processes: int, runs: Mapping[str, Mapping[str, Any]], *options: str) -> dict[str, Weights]:
     """Trained weights of several runs, one after another, on so many processes."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     given = [text for name, fields in runs.items() for text in (str(folder / name), json.dumps(FIELDS | dict(fields)))]
-    command = [sys.executable, *launch, str(SCRIPT), *given, *options]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return dict(zip(runs, map(json.loads, done.stdout.splitlines()[-len(runs) :]), strict=True))
+    lines = launch(processes, SCRIPT, *given, *options)
+    return dict(zip(runs, map(json.loads, lines[-len(runs) :]), strict=True))
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def losses(folder: Path) -> list[float]:
-    return [json.loads(text)["loss"] for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows(folder)]
 
 
 def assert_same(got: Weights, wanted: Weights) -> None:
@@ -111,3 +169,82 @@ def test_checkpoints_go_from_two_processes_to_one_and_back(alone: dict[str, Weig
 def test_a_mesh_that_does_not_fit_is_one_line(place: Path) -> None:
     with pytest.raises(AssertionError, match="shard_over is 3: it must divide the 2 processes"):
         run(place / "odd", 2, {"odd": {"parallel": {"weights": "sharded", "shard_over": 3}}})
+
+
+@pytest.fixture(scope="module")
+def material(place: Path) -> Path:
+    """A pool of clips of 17 frames of 32x32, and a feature network without training."""
+    rng = np.random.default_rng(0)
+    for split, count in (("training", 8), ("development", 1)):
+        coarse = rng.integers(0, 256, (count, 17, 8, 8, 3), dtype=np.uint8)
+        np.save(place / f"{split}.npy", coarse.repeat(4, 2).repeat(4, 3))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(MobileNetV2().state_dict(), place / "mobilenet_v2.safetensors")
+    return place
+
+
+def game(material: Path, out: str, fields: Mapping[str, Any], *options: str) -> list[str]:
+    """Arguments of the command that trains the toy tokenizer."""
+    places = ["--data", str(material), "--networks", str(material), "--out", str(material / out)]
+    changes = [f"--set={name}={json.dumps(value)}" for name, value in (GAME | dict(fields)).items()]
+    return ["train", "tokenizer-toy", *places, *changes, *options]
+
+
+@pytest.fixture(scope="module")
+def game_alone(material: Path) -> Path:
+    for out, fields in (("plain", {}), ("accumulating", ACCUMULATING), ("decoder", DECODER)):
+        assert main(game(material, f"game alone/{out}", fields)) == 0
+    return material / "game alone"
+
+
+@pytest.fixture(scope="module")
+def game_together(material: Path) -> Path:
+    lines = [game(material, f"game together/{way}", fields) for way, fields in GAMES.items()]
+    lines += [game(material, f"game together/low {way}", fields) for way, fields in LOW_GAMES.items()]
+    lines += [game(material, "game together/handed", {**FSDP, "loop.steps": 2})]
+    launch(2, COMMANDS, json.dumps(lines))
+    return material / "game together"
+
+
+def assert_same_figures(got: Sequence[Mapping[str, float]], wanted: Sequence[Mapping[str, float]]) -> None:
+    assert len(got) == len(wanted)
+    for mine, theirs in zip(got, wanted, strict=True):
+        assert theirs.keys() <= mine.keys()
+        for name in theirs.keys() - {"seconds", "grad_norm"}:
+            assert mine[name] == pytest.approx(theirs[name], abs=1e-5), (name, theirs["step"])
+        # The gradient of an absolute error jumps with its sign, which rounding turns where the error is nearly 0.
+        assert mine["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3)
+
+
+def assert_same_models(got: Path, wanted: Path) -> None:
+    one, other = (load(run / "model.safetensors").state_dict() for run in (got, wanted))
+    for name, value in other.items():
+        torch.testing.assert_close(one[name], value, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("way", GAMES)
+def test_two_processes_play_the_tokenizers_game_as_one_does(way: str, game_together: Path, game_alone: Path) -> None:
+    beside = next((name for name in ("accumulating", "decoder") if name in way), "plain")
+    wanted = rows(game_alone / beside)
+    assert {"perceptual", "gram", "consistency", "adversarial", "discriminator"} <= wanted[2].keys()
+    assert wanted[1]["consistency"] > 0
+    assert_same_figures(rows(game_together / way), wanted)
+    assert_same_models(game_together / way, game_alone / beside)
+
+
+@pytest.mark.parametrize("way", LOW_GAMES)
+def test_low_precision_rounds_the_tokenizer_and_not_its_terms(way: str, game_together: Path, game_alone: Path) -> None:
+    low, full = rows(game_together / f"low {way}"), rows(game_alone / "plain")[:3]
+    for mine, theirs in zip(low, full, strict=True):
+        for name in ("loss", "colour", "perceptual"):
+            assert mine[name] != theirs[name]
+            assert mine[name] == pytest.approx(theirs[name], rel=0.02)
+
+
+def test_a_game_goes_from_two_processes_to_one_before_it_has_begun(
+    material: Path, game_together: Path, game_alone: Path
+) -> None:
+    assert main(game(material, "game together/handed", {}, "--resume")) == 0
+    assert_same_figures(rows(game_together / "handed"), rows(game_alone / "plain"))
+    assert_same_models(game_together / "handed", game_alone / "plain")

@@ -45,8 +45,8 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
     return (video + 0.1 * torch.randn_like(video)).requires_grad_(), video
 
 
-def alone(value: torch.Tensor) -> float:
-    return float(value)
+def alone(squares: torch.Tensor) -> torch.Tensor:
+    return squares
 
 
 Say = Callable[[str], None]
@@ -144,3 +144,9 @@ def test_each_side_of_the_game_trains_its_own_weights(model: CausalTokenizer) ->
 def test_senseless_weights_are_refused(fields: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         TermWeights(**fields)
+
+
+def test_windows_that_hold_no_whole_latent_frames_are_refused(model: CausalTokenizer) -> None:
+    weights = TermWeights(consistency=constant(0.1), window=5)
+    with pytest.raises(InputError, match=r"terms\.window is 5: give one more than a multiple of the 8 frames"):
+        Terms(weights, model, None, silent)

@@ -155,7 +155,8 @@ class Reconstruction:
                     level.block[index] = parallel.block(block)
             parallel.whole(half)
         if self.terms.discriminator is not None:
-            parallel.whole(self.terms.discriminator)
+            # Its gradient to the clips and the penalty on that gradient are taken around a module, past its hooks.
+            parallel.whole(self.terms.discriminator, sharded=False)
         for network in [*self.terms.networks(), *([] if self._judge is None else [self._judge])]:
             network.to(parallel.device)
 
@@ -174,7 +175,8 @@ class Reconstruction:
         assert self._parallel is not None
         parallel = self._parallel
         video = batch.video.to(parallel.device)
-        return self.terms(self.model(video), video, step, lambda value: parallel.mean({"": value})[""])
+        # The whole batch's loss is the mean over processes, and each holds the gradient of its own clips.
+        return self.terms(self.model(video), video, step, lambda squares: parallel.averaged(squares) / parallel.world)
 
     def validate(self) -> dict[str, float | np.ndarray]:
         """PSNR per frame in dB, perceptual distance where a network is at hand, and clips beside reconstructions."""
