@@ -3,8 +3,11 @@
 A small objective shows it for the loop, and a toy tokenizer with all its terms for the recipe.
 """
 
+import contextlib
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,11 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
 
+from cosmos_posttrain import Parallel, ParallelConfig
 from cosmos_posttrain.cli import main
 from cosmos_posttrain.networks.mobilenet import MobileNetV2
-from cosmos_tokenizer import load
+from cosmos_tokenizer import InputError, load
 
 pytestmark = pytest.mark.slow
 
@@ -65,13 +70,13 @@ GAME: dict[str, Any] = {
     "terms.discriminator_width": 8,
     "terms.discriminator_layers": 2,
     "validation_clips": 1,
-    "loop.steps": 5,
+    "loop.steps": 4,
     "loop.optimizer.name": "sgd",
     "loop.optimizer.rate": 0.02,
     "loop.optimizer.options": {"momentum": 0.9},
     "loop.averages": [],
 }
-"""A toy tokenizer on clips and pictures, with every term but flow; the adversary comes in at the third step."""
+"""A toy tokenizer on clips and pictures, with every term but flow; the adversary comes in at step 3 of 4."""
 DDP, FSDP = {"loop.parallel.weights": "replicated"}, {"loop.parallel.weights": "sharded"}
 ACCUMULATING, DECODER = {"loop.accumulate": 2, "loop.steps": 3}, {"trained": "decoder", "loop.steps": 3}
 GAMES: dict[str, dict[str, Any]] = {
@@ -90,8 +95,13 @@ Weights = dict[str, Any]
 
 
 def launch(processes: int, script: Path, *given: str) -> list[str]:
-    """Lines that a script prints on so many processes."""
-    many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    """Lines that a script prints on so many processes; one is this one."""
+    if processes == 1:
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+            patch.setattr(sys, "argv", [str(script), *given])
+            runpy.run_path(str(script), run_name="__main__")
+        return out.getvalue().splitlines()
+    many = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *many, str(script), *given]
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -133,7 +143,7 @@ def alone(place: Path) -> dict[str, Weights]:
 @pytest.fixture(scope="module")
 def together(place: Path) -> dict[str, Weights]:
     """What two processes train in each way."""
-    return run(place / "together", 2, {**TWO, "low": LOW})
+    return run(place / "together", 2, {**TWO, "low": LOW} | handed(3))
 
 
 @pytest.mark.parametrize("way", TWO)
@@ -155,20 +165,31 @@ def test_four_processes_make_two_copies_of_two_parts(alone: dict[str, Weights], 
     assert_same(run(place / "four", 4, {"hybrid": fields})["hybrid"], alone["plain"])
 
 
-def test_checkpoints_go_from_two_processes_to_one_and_back(alone: dict[str, Weights], place: Path) -> None:
-    fields = {"plain": {}, "muon": MUON}
-    sharded = {name: {**row, "parallel": {"weights": "sharded"}} for name, row in fields.items()}
-    run(place / "handed", 2, {name: {**row, "steps": 3} for name, row in sharded.items()})
-    run(place / "handed", 1, {name: {**row, "steps": 6} for name, row in fields.items()}, "--resume")
-    got = run(place / "handed", 2, sharded, "--resume")
-    for name in fields:
-        assert_same(got[name], alone[name])
-        assert losses(place / "handed" / name) == pytest.approx(losses(place / "alone" / name), abs=1e-5)
+def handed(steps: int) -> dict[str, dict[str, Any]]:
+    """Runs cut short after so many steps."""
+    cut = {"steps": steps, "parallel": {"weights": "sharded"}}
+    return {"handed plain": cut, "handed muon": {**cut, **MUON}}
 
 
-def test_a_mesh_that_does_not_fit_is_one_line(place: Path) -> None:
-    with pytest.raises(AssertionError, match="shard_over is 3: it must divide the 2 processes"):
-        run(place / "odd", 2, {"odd": {"parallel": {"weights": "sharded", "shard_over": 3}}})
+def test_checkpoints_go_from_two_processes_to_one_and_back(
+    together: dict[str, Weights], alone: dict[str, Weights], place: Path
+) -> None:
+    assert losses(place / "together/handed plain") == pytest.approx(losses(place / "alone/plain")[:3], abs=1e-5)
+    run(place / "together", 1, {name: {**row, "parallel": {}} for name, row in handed(6).items()}, "--resume")
+    got = run(place / "together", 2, handed(9), "--resume")
+    for name in ("plain", "muon"):
+        assert_same(got[f"handed {name}"], alone[name])
+        found, wanted = losses(place / f"together/handed {name}"), losses(place / "alone" / name)
+        assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_mesh_that_does_not_fit_is_one_line() -> None:
+    dist.init_process_group("fake", store=dist.HashStore(), rank=0, world_size=2)
+    try:
+        with pytest.raises(InputError, match="shard_over is 3: it must divide the 2 processes"):
+            Parallel(ParallelConfig(weights="sharded", shard_over=3))
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")

@@ -250,16 +250,17 @@ def run(
         path = out / "model.safetensors"
         if parallel.rank == 0:
             if finished.config.kind == "continuous":
-                finished.statistics = measure_statistics(finished, _clips(source, recipe, STATISTICS_CLIPS))
+                clips = _clips(source, recipe, STATISTICS_CLIPS)
+                finished.statistics = measure_statistics(finished, clips, recipe.data.batch // parallel.world)
             save(finished, path, storage=getattr(torch, recipe.storage))
         parallel.barrier()
     return path
 
 
 @torch.no_grad()
-def measure_statistics(model: CausalTokenizer, clips: Float[Tensor, "N 3 T H W"]) -> LatentStatistics:
-    """Mean and deviation of the latents of some clips, per channel and latent frame."""
-    z_NCTHW = torch.cat([model.encode(clip[None]) for clip in clips]).double()
+def measure_statistics(model: CausalTokenizer, clips: Float[Tensor, "N 3 T H W"], at_once: int) -> LatentStatistics:
+    """Mean and deviation of the latents of some clips, per channel and latent frame; ``at_once`` clips are encoded."""
+    z_NCTHW = torch.cat([model.encode(some) for some in clips.split(at_once)]).double()
     return LatentStatistics(z_NCTHW.mean((0, 3, 4)), z_NCTHW.std((0, 3, 4)))
 
 
