@@ -82,17 +82,15 @@ class Checkpoints:
 
     def restore(
         self,
-        tensors: Mapping[str, Tensor],
+        tensors: Callable[[dict[str, Any]], Mapping[str, Tensor]],
         say: Callable[[str], None],
-        *,
-        check: Callable[[dict[str, Any]], None] = lambda progress: None,
     ) -> dict[str, Any] | None:
-        """Read the newest whole checkpoint into ``tensors``, in place, and return its progress; None if there is none.
+        """Read the newest whole checkpoint into tensors, in place, and return its progress; None if there is none.
 
         Args:
-            tensors: by name, of the shapes that were saved; parts of tensors get their parts.
+            tensors: gives, for the progress of that checkpoint, tensors by name, of the shapes that were saved, or
+                raises if it is not of this run; parts of tensors get their parts.
             say: takes a line for each damaged checkpoint.
-            check: takes the progress before any tensor is read, and raises if it is not of this run.
 
         Raises:
             InputError: its tensors are others than these.
@@ -102,10 +100,10 @@ class Checkpoints:
             return None
         path = self.folder / found
         progress = loads((path / _PROGRESS).read_bytes())
-        check(progress)
+        into = dict(tensors(progress))
         try:
             with one_process_is_fine():
-                state_dict_loader.load(dict(tensors), storage_reader=FileSystemReader(path), process_group=self._group)
+                state_dict_loader.load(into, storage_reader=FileSystemReader(path), process_group=self._group)
         except (CheckpointException, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1]
             what = "its tensors are those of another network or optimizer"

@@ -297,7 +297,10 @@ class _Run(Generic[B]):
 
     def _save(self, step: int) -> None:
         self.progress.step = step
-        self.checkpoints.save(step, self._tensors(), asdict(self.progress) | {"config": _plain(self.config)})
+        # A term that begins later has left the optimiser no state of its weights so far.
+        untouched = [name for name, value in self.parameters.items() if not self.optimizer.state[value]]
+        about = asdict(self.progress) | {"config": _plain(self.config), "untouched": untouched}
+        self.checkpoints.save(step, self._tensors(), about)
 
     def _begun(self) -> _Progress:
         if self.parallel.first(self.checkpoints.exist()):
@@ -305,14 +308,20 @@ class _Run(Generic[B]):
         return _Progress()
 
     def _resumed(self) -> _Progress:
-        optimizers.make_state(self.optimizer)
-        saved = self.checkpoints.restore(self._tensors(), self.say, check=self._check_config)
+        saved = self.checkpoints.restore(self._tensors_like, self.say)
         if saved is None:
-            self.optimizer = optimizers.build(self.config.optimizer, self.objective.groups())
             return _Progress()
         self.batches.load_state_dict(saved["batches"])
         self.say(f"{self.run}: resumed behind step {saved['step']}")
         return _Progress(step=saved["step"], not_finite=saved["not_finite"], batches=saved["batches"])
+
+    def _tensors_like(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Tensors of the names that a checkpoint holds."""
+        self._check_config(saved)
+        optimizers.make_state(self.optimizer)
+        for name in self.parameters.keys() & saved.get("untouched", ()):
+            self.optimizer.state.pop(self.parameters[name], None)
+        return self._tensors()
 
     def _check_config(self, saved: Mapping[str, Any]) -> None:
         mine = _plain(self.config)

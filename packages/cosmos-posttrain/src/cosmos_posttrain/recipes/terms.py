@@ -29,8 +29,8 @@ from cosmos_posttrain.networks.raft import RAFT
 from cosmos_posttrain.networks.sources import Features
 from cosmos_tokenizer import CausalTokenizer, InputError, fsq
 
-Averaged = Callable[[Tensor], float]
-"""The mean of a scalar over processes."""
+Squares = Callable[[Tensor], Tensor]
+"""Squared lengths of gradients to this process's part of a batch, to those of the whole batch."""
 
 _OFF = StepSchedule(values=(0.0,))
 
@@ -90,9 +90,17 @@ class Terms:
             model: the tokenizer, which video consistency runs again.
             networks: folder with ``<name>.safetensors`` of the networks, or None.
             say: takes a line for each term that is left out.
+
+        Raises:
+            InputError: consistency's windows hold no whole latent frames, or no term is left.
         """
         self.weights = weights
         used = weights.used()
+        if "consistency" in used and (weights.window - 1) % model.geometry.temporal:
+            raise InputError(
+                f"terms.window is {weights.window}: give one more than a multiple of the {model.geometry.temporal} "
+                "frames of a latent one"
+            )
         self.digests: dict[str, str] = {}
         """SHA-256 of each frozen network's file, by its name."""
         self._features: Features | None = None
@@ -120,9 +128,6 @@ class Terms:
             self.discriminator = PatchDiscriminator(
                 width=weights.discriminator_width, layers=weights.discriminator_layers
             )
-        temporal = model.config.temporal_compression
-        if "consistency" in used and (weights.window - 1) % temporal:
-            raise InputError(f"terms.window is {weights.window}: give one more than a multiple of {temporal}")
         self._check_some_term_is_left()
 
     def _found(self, folder: Path | None, name: str, say: Callable[[str], None], what: str) -> Path | None:
@@ -153,7 +158,7 @@ class Terms:
         """The frozen ones, to be put on the device."""
         return [network for network in (self._features, self._flow) if network is not None]
 
-    def __call__(self, reconstruction: Tensor, video: Tensor, step: int, averaged: Averaged) -> dict[str, Tensor]:
+    def __call__(self, reconstruction: Tensor, video: Tensor, step: int, whole: Squares) -> dict[str, Tensor]:
         """``loss``, the weighted sum at this step, and each term without its weight."""
         weight = {name: getattr(self.weights, name).at(step) for name in self.weights.used()}
         terms: dict[str, Tensor] = {}
@@ -174,7 +179,7 @@ class Terms:
         loss = torch.stack([weight[name] * value for name, value in terms.items()]).sum()
         if self.discriminator is not None and weight.get("adversarial"):
             terms |= self._game(reconstruction, video)
-            share = averaged(adaptive_weight(loss, terms["adversarial"], reconstruction))
+            share = adaptive_weight(loss, terms["adversarial"], reconstruction, whole=whole)
             loss = loss + weight["adversarial"] * share * terms["adversarial"] + terms["discriminator"]
         return {"loss": loss, **terms}
 

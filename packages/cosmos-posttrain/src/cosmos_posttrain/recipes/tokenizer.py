@@ -167,7 +167,8 @@ class Reconstruction:
                     level.block[index] = parallel.block(block)
             parallel.whole(half)
         if self.terms.discriminator is not None:
-            parallel.whole(self.terms.discriminator)
+            # Its gradient to the clips and the penalty on that gradient are taken around a module, past its hooks.
+            parallel.whole(self.terms.discriminator, sharded=False)
         for network in [*self.terms.networks(), *([] if self._judge is None else [self._judge])]:
             network.to(parallel.device)
 
@@ -186,7 +187,8 @@ class Reconstruction:
         assert self._parallel is not None
         parallel = self._parallel
         video = batch.video.to(parallel.device)
-        found = self.terms(self.model(video), video, step, lambda value: parallel.mean({"": value})[""])
+        # The whole batch's loss is the mean over processes, and each holds the gradient of its own clips.
+        found = self.terms(self.model(video), video, step, lambda squares: parallel.averaged(squares) / parallel.world)
         # Figures are averaged over processes, and each of them counts its own.
         return found | {"skipped": torch.tensor(float(batch.skipped * parallel.world))}
 
@@ -263,16 +265,17 @@ def run(
         path = out / "model.safetensors"
         if parallel.rank == 0:
             if finished.config.kind == "continuous":
-                finished.statistics = measure_statistics(finished, _clips(source, recipe, STATISTICS_CLIPS))
+                clips = _clips(source, recipe, STATISTICS_CLIPS)
+                finished.statistics = measure_statistics(finished, clips, recipe.data.batch // parallel.world)
             save(finished, path, storage=getattr(torch, recipe.storage))
         parallel.barrier()
     return path
 
 
 @torch.no_grad()
-def measure_statistics(model: CausalTokenizer, clips: Float[Tensor, "N 3 T H W"]) -> LatentStatistics:
-    """Mean and deviation of the latents of some clips, per channel and latent frame."""
-    z_NCTHW = torch.cat([model.encode(clip[None]) for clip in clips]).double()
+def measure_statistics(model: CausalTokenizer, clips: Float[Tensor, "N 3 T H W"], at_once: int) -> LatentStatistics:
+    """Mean and deviation of the latents of some clips, per channel and latent frame; ``at_once`` clips are encoded."""
+    z_NCTHW = torch.cat([model.encode(some) for some in clips.split(at_once)]).double()
     return LatentStatistics(z_NCTHW.mean((0, 3, 4)), z_NCTHW.std((0, 3, 4)))
 
 
