@@ -77,17 +77,21 @@ _NANO = TokenizerRecipe(
         averages=(Average(decay=0.998),),
     ),
     data=StreamConfig(batch=4, frames=(17,), sides=(128,), crop=64, unscaled=1.0),
+    start="pca",
+    storage="float16",
+)
+_PERCEPTUAL = replace(
+    _NANO,
+    preset="nano-dv4x8x8",
     terms=TermWeights(
         perceptual=StepSchedule(values=(0.1,)),
         gram=StepSchedule(values=(0.0, 0.062), boundaries=(1800,)),
         every=4,
     ),
-    start="pca",
-    storage="float16",
 )
 # With 17 frames, 3 latent ones, every causal kernel would reach the first, which is unlike the others, and nets would
 # not learn what comes after it.
-_NANO_8 = replace(_NANO, preset="nano-cv8x8x8", data=replace(_NANO.data, batch=3, frames=(33,)))
+_LONG = replace(_PERCEPTUAL, preset="nano-cv8x8x8", data=replace(_NANO.data, batch=3, frames=(33,)))
 _RELEASED = TokenizerRecipe(
     preset="cv8x8x8-720p",
     loop=LoopConfig(
@@ -119,9 +123,9 @@ RECIPES = {
         validation_clips=2,
     ),
     "nano-cv4x8x8": _NANO,
-    "nano-dv4x8x8": replace(_NANO, preset="nano-dv4x8x8"),
-    "nano-cv8x8x8": _NANO_8,
-    "nano-dv8x16x16": replace(_NANO_8, preset="nano-dv8x16x16"),
+    "nano-dv4x8x8": _PERCEPTUAL,
+    "nano-cv8x8x8": _LONG,
+    "nano-dv8x16x16": replace(_LONG, preset="nano-dv8x16x16"),
     "tokenizer-released": _RELEASED,
     "tokenizer-posttrain": replace(_RELEASED, terms=TermWeights(**POST_TRAINING, features="vgg16")),
 }
