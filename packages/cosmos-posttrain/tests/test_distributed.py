@@ -24,6 +24,7 @@ FIELDS: dict[str, Any] = {
     "validate_every": 5,
     "parallel": {},
 }
+LATE = {"late": 5}
 MUON = {"optimizer": {"name": "muon", "rate": 0.01}}
 TWO: dict[str, dict[str, Any]] = {
     "ddp": {"parallel": {"weights": "replicated"}},
@@ -68,8 +69,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(place: Path) -> dict[str, Weights]:
-    """What one process trains: as it is, accumulating, and with Muon."""
-    return run(place / "alone", 1, {"plain": {}, "accumulating": {"accumulate": 2}, "muon": MUON})
+    """What one process trains: as it is, accumulating, with Muon, and with a module that comes late."""
+    return run(place / "alone", 1, {"plain": {}, "accumulating": {"accumulate": 2}, "muon": MUON, "late": LATE})
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_four_processes_make_two_copies_of_two_parts(alone: dict[str, Weights], 
 
 
 def test_checkpoints_go_from_two_processes_to_one_and_back(alone: dict[str, Weights], place: Path) -> None:
-    fields = {"plain": {}, "muon": MUON}
+    fields = {"plain": {}, "muon": MUON, "late": LATE}
     sharded = {name: {**row, "parallel": {"weights": "sharded"}} for name, row in fields.items()}
     run(place / "handed", 2, {name: {**row, "steps": 3} for name, row in sharded.items()})
     run(place / "handed", 1, {name: {**row, "steps": 6} for name, row in fields.items()}, "--resume")
@@ -111,3 +112,17 @@ def test_checkpoints_go_from_two_processes_to_one_and_back(alone: dict[str, Weig
 def test_a_mesh_that_does_not_fit_is_one_line(place: Path) -> None:
     with pytest.raises(AssertionError, match="shard_over is 3: it must divide the 2 processes"):
         run(place / "odd", 2, {"odd": {"parallel": {"weights": "sharded", "shard_over": 3}}})
+
+
+def test_where_one_process_cannot_write_all_stop_with_the_reason(tmp_path: Path) -> None:
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, *launch, str(SCRIPT.with_name("failing_writer.py")), str(tmp_path), json.dumps(FIELDS)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-4000:]
+    for run, reason in (("sum", "Input/output error"), ("limit", "File too large")):
+        for rank in range(2):
+            said = (tmp_path / f"{run}-{rank}.txt").read_text()
+            assert f"{reason}: it is not written" in said
+            assert said.endswith(f"{run}/checkpoints/step-3'")
+        assert not any((tmp_path / run / "checkpoints").iterdir())

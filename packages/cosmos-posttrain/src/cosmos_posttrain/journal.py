@@ -2,6 +2,7 @@
 
 import json
 import resource
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -43,7 +44,7 @@ class Journal:
         self._lines = run / "metrics.jsonl"
         self._cut(first)
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
-        self._wandb = None if wandb is None else _wandb_run(wandb, run)
+        self._wandb = None if wandb is None else _wandb_run(wandb, run, anew=first == 0)
         self._began = self._reported = time.monotonic()
         self._samples = 0
 
@@ -102,12 +103,16 @@ class Journal:
         write_whole(self._lines, "".join(line for line in lines if json.loads(line)["step"] <= step).encode())
 
 
-def _wandb_run(project: str, run: Path) -> Any:  # noqa: ANN401 - wandb is not there to be named
+def _wandb_run(project: str, run: Path, *, anew: bool) -> Any:  # noqa: ANN401 - wandb is not there to be named
     try:
         import wandb  # type: ignore[import-not-found]
     except ModuleNotFoundError as error:
         raise InputError("logging to Weights & Biases needs it: pip install 'cosmos-posttrain[wandb]'") from error
-    return wandb.init(project=project, name=run.name, dir=str(run), id=run.name, resume="allow")
+    # Folders of one name are many, and each is a run of its own, found again when it is resumed.
+    kept = run / "wandb-id"
+    if anew or not kept.exists():
+        write_whole(kept, secrets.token_hex(8).encode())
+    return wandb.init(project=project, name=run.resolve().name, dir=str(run), id=kept.read_text(), resume="allow")
 
 
 def _memory() -> int:

@@ -7,7 +7,7 @@ resumed ends with the same weights, bit for bit, as one that was not.
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -116,8 +116,9 @@ class LoopConfig:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if not self.clip > 0:
             raise InputError(f"clip is {self.clip}: it must be positive")
-        if self.most_not_finite < 0:
-            raise InputError(f"most_not_finite is {self.most_not_finite}: give a number from 0 up")
+        for name in ("most_not_finite", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}: give a number from 0 up")
         names = [average.name for average in self.averages]
         if len(set(names)) < len(names):
             raise InputError(f"averages has {', '.join(names)}: each profile once")
@@ -147,7 +148,8 @@ def train(
         say: takes each line of progress, in the first process.
 
     Raises:
-        InputError: the folder already holds a run, or its checkpoint belongs to another config or network.
+        InputError: the folder already holds a run, or its checkpoint belongs to another config or network, or lies
+            behind the last step.
         FloatingPointError: too many steps were not finite.
         OSError: a checkpoint cannot be written; those before it are still there.
     """
@@ -196,6 +198,7 @@ class _Run(Generic[B]):
             journal = Journal(self.run, steps=config.steps, first=first, wandb=config.wandb, say=self.say)
         try:
             for step in range(first, config.steps):
+                self.checkpoints.poll()
                 figures, samples = self._step(step, journal)
                 done = step + 1
                 validated = done == config.steps or done % config.validate_every == 0
@@ -287,6 +290,13 @@ class _Run(Generic[B]):
             | {f"averages.{name}": value for name, value in self.averages.tensors().items()}
         )
 
+    def _tensors_like(self, saved: Collection[str]) -> dict[str, Tensor]:
+        """What a checkpoint with tensors of these names is read into."""
+        mark = "optimizer."
+        state = {name.removeprefix(mark) for name in saved if name.startswith(mark)}
+        optimizers.make_state(self.optimizer, self.parameters, state)
+        return self._tensors()
+
     def _save(self, step: int) -> None:
         self.progress.step = step
         self.checkpoints.save(step, self._tensors(), asdict(self.progress) | {"config": _plain(self.config)})
@@ -297,16 +307,19 @@ class _Run(Generic[B]):
         return _Progress()
 
     def _resumed(self) -> _Progress:
-        optimizers.make_state(self.optimizer)
-        saved = self.checkpoints.restore(self._tensors(), self.say, check=self._check_config)
+        saved = self.checkpoints.restore(self._tensors_like, self.say, check=self._check)
         if saved is None:
-            self.optimizer = optimizers.build(self.config.optimizer, self.objective.groups())
             return _Progress()
         self.batches.load_state_dict(saved["batches"])
         self.say(f"{self.run}: resumed behind step {saved['step']}")
         return _Progress(step=saved["step"], not_finite=saved["not_finite"], batches=saved["batches"])
 
-    def _check_config(self, saved: Mapping[str, Any]) -> None:
+    def _check(self, saved: Mapping[str, Any]) -> None:
+        if saved["step"] > self.config.steps:
+            raise InputError(
+                f"{self.run} has done {saved['step']} steps, and steps is {self.config.steps}: resume with "
+                f"{saved['step']} or more, or name another folder"
+            )
         mine = _plain(self.config)
         for name, value in saved["config"].items():
             if name not in MAY_CHANGE and mine.get(name) != value:
