@@ -133,6 +133,7 @@ def python(session: nox.Session, *arguments: str) -> None:
     session.run(str(BIN / "python"), *arguments, external=True)
 
 
+DISTRIBUTED = "packages/cosmos-posttrain/tests/test_distributed.py"
 SHAPES = f"--jaxtyping-packages={','.join(map(flat, PACKAGES))},beartype.beartype"
 """The option that has pytest check shapes in signatures."""
 
@@ -195,9 +196,16 @@ def imports(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 @nox.parametrize("part", [*PACKAGES, "root"], ids=[*PACKAGES, "root"])
 def tests(session: nox.Session, part: str) -> None:
-    """pytest on one package, or on what spans them, with shapes checked at run time; arguments go to pytest."""
+    """pytest on one package, or on what spans them, with shapes checked at run time; arguments go to pytest.
+
+    Without arguments, training on several processes is left to `distributed`, which then follows by itself.
+    """
     share(session)
-    python(session, "-m", "pytest", SHAPES, "tests" if part == "root" else f"packages/{part}/tests", *session.posargs)
+    folder = "tests" if part == "root" else f"packages/{part}/tests"
+    apart = DISTRIBUTED.startswith(f"{folder}/") and not session.posargs
+    if apart:
+        session.notify("distributed")
+    python(session, "-m", "pytest", SHAPES, folder, *([f"--ignore={DISTRIBUTED}"] if apart else session.posargs))
 
 
 @nox.session(venv_backend="none", tags=["checks"])
@@ -215,11 +223,14 @@ def compile(session: nox.Session) -> None:
     python(session, "-m", "pytest", "-m", "compile", *folders("tests/compile"), *session.posargs)
 
 
-@nox.session(venv_backend="none", tags=["checks"])
+@nox.session(venv_backend="none")
 def distributed(session: nox.Session) -> None:
-    """Training on several processes of this machine against one: DDP, FSDP2, hybrid meshes, resharded checkpoints."""
+    """Training on several processes of this machine against one: DDP, FSDP2, hybrid meshes, resharded checkpoints.
+
+    It belongs to `tests`, which brings it along, and so is no check of its own: CI runs it once.
+    """
     share(session)
-    python(session, "-m", "pytest", "packages/cosmos-posttrain/tests/test_distributed.py", *session.posargs)
+    python(session, "-m", "pytest", SHAPES, DISTRIBUTED, *session.posargs)
 
 
 @nox.session(venv_backend="none", default=False)

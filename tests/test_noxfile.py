@@ -29,10 +29,10 @@ class Refused(Exception):
 def ran(noxfile, monkeypatch, tmp_path):
     """Call a session of the noxfile with arguments in an empty folder; the commands that it would run.
 
-    `prints` is what each of them prints.
+    `prints` is what each of them prints, `part` what the session is about.
     """
 
-    def call(name, *arguments, prints=""):
+    def call(name, *arguments, prints="", part=None):
         def refuse(line):
             raise Refused(line)
 
@@ -42,7 +42,8 @@ def ran(noxfile, monkeypatch, tmp_path):
 
         commands = []
         session = SimpleNamespace(posargs=list(arguments), run=run, error=refuse, skip=refuse, env={})
-        getattr(noxfile, name)(session)
+        session.notify = lambda name: commands.append(["then", name])
+        getattr(noxfile, name)(session, *([] if part is None else [part]))
         return commands
 
     monkeypatch.setattr(noxfile, "share", lambda session: None)
@@ -186,6 +187,25 @@ def test_gpu_runs_the_marked_tests_of_every_package(ran, packages):
 def test_gpu_without_a_device_is_skipped_with_one_line(ran, prints):
     with pytest.raises(Refused, match=r"^torch sees no CUDA device: .+$"):
         ran("gpu", prints=prints)
+
+
+def test_training_on_several_processes_is_tested_once_and_after_the_other_tests(ran, root):
+    [then, tests] = ran("tests", part="cosmos-posttrain")
+    [file] = [argument.removeprefix("--ignore=") for argument in tests if argument.startswith("--ignore=")]
+    assert (root / file).is_file()
+    assert then == ["then", "distributed"]
+    [distributed] = ran("distributed", "-x")
+    assert distributed[-2:] == [file, "-x"]
+    command = [sys.executable, "-m", "nox", "-f", str(root / "noxfile.py"), "--list", "--json", "-t", "checks"]
+    listed = json.loads(subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout)
+    assert "distributed" not in {row["name"] for row in listed}
+
+
+@pytest.mark.parametrize(("part", "arguments"), [("cosmos-tokenizer", []), ("root", []), ("cosmos-posttrain", ["-x"])])
+def test_other_tests_and_chosen_ones_leave_nothing_out(part, arguments, ran):
+    [tests] = ran("tests", *arguments, part=part)
+    assert not [argument for argument in tests if argument.startswith("--ignore")]
+    assert tests[len(tests) - len(arguments) :] == arguments
 
 
 def test_interpret_and_compile_run_the_kernels_of_every_package_that_has_some(ran, root):

@@ -1,5 +1,7 @@
 """Adversarial terms: hinge and R1 against formulas, the adaptive weight, and who gets gradients."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -106,6 +108,25 @@ def test_the_adaptive_weight_makes_gradients_equally_long() -> None:
     assert float(weight) == pytest.approx(float(gradients[0].norm() / (gradients[1].norm() + 1e-4)), rel=1e-6)
     assert not weight.requires_grad
     (reconstruction + weight * adversarial).backward()  # the graphs are still there
+
+
+def test_parts_of_a_batch_together_have_the_adaptive_weight_of_the_whole() -> None:
+    clips = torch.linspace(-1, 3, 18, dtype=torch.float64).reshape(6, 3).requires_grad_()
+    squares: list[Tensor] = []
+
+    def weight(part: Tensor, whole: Callable[[Tensor], Tensor]) -> float:
+        return float(adaptive_weight(part.square().mean(), part.sin().mean(), part, whole=whole))
+
+    def kept(mine: Tensor) -> Tensor:
+        squares.append(mine)
+        return mine
+
+    expected = weight(clips * 1, kept)
+    apart = [weight(clips[:2] * 1, kept), weight(clips[2:4] * 1, kept), weight(clips[4:] * 1, kept)]
+    together = torch.stack(squares[1:]).mean(0) / 3
+    torch.testing.assert_close(together, squares[0])
+    assert weight(clips[:2] * 1, lambda mine: together) == pytest.approx(expected)
+    assert sum(apart) / 3 != pytest.approx(expected, rel=1e-3)
 
 
 def test_the_adaptive_weight_is_bounded_where_the_adversary_says_nothing() -> None:

@@ -26,6 +26,7 @@ from cosmos_posttrain import (
     Objective,
     OptimizerConfig,
     ParallelConfig,
+    ParameterGroup,
     Schedule,
     train,
 )
@@ -95,7 +96,8 @@ def test_a_run_killed_twice_ends_with_the_same_weights_bit_for_bit(
 
 
 @pytest.mark.parametrize(
-    "optimizer", [FIELDS["optimizer"], {"name": "muon", "rate": 0.01}, {"name": "sgd", "rate": 0.1}]
+    "optimizer",
+    [FIELDS["optimizer"], {"name": "muon", "rate": 0.01}, {"name": "sgd", "rate": 0.1, "options": {"momentum": 0.9}}],
 )
 def test_a_parameter_may_get_its_first_gradient_behind_a_checkpoint(
     optimizer: dict[str, Any], line: ModuleType, tmp_path: Path
@@ -199,6 +201,29 @@ def test_gradients_are_clipped_to_their_norm(line: ModuleType, tmp_path: Path) -
     torch.testing.assert_close(steps[1], steps[0] * 0.01 / steps[0].norm(), atol=1e-7, rtol=1e-3)
 
 
+def test_each_group_is_clipped_to_its_own_norm(line: ModuleType, tmp_path: Path) -> None:
+    class Two(line.Line):
+        def groups(self) -> list[ParameterGroup]:
+            named = dict(self.module.named_parameters())
+            parts = [{k: v for k, v in named.items() if k.startswith("2.") == last} for last in (False, True)]
+            return [ParameterGroup(parameters=part) for part in parts]
+
+    fields = {"optimizer": {"name": "sgd", "rate": 1.0}, "steps": 1, "averages": []}
+    free, clipped = Two(noisy=False), Two(noisy=False)
+    before = {name: p.detach().clone() for name, p in free.module.named_parameters()}
+    train(free, line.PointStream(), line.config_of(fields | {"clip": 1e9}), tmp_path / "a", say=silent)
+    norms = {}
+    for last in (False, True):
+        parts = [before[n] - p for n, p in free.module.named_parameters() if n.startswith("2.") == last]
+        norms[last] = float(torch.cat([part.detach().flatten() for part in parts]).norm())
+    most = sum(norms.values()) / 2
+    assert min(norms.values()) < most < max(norms.values())
+    train(clipped, line.PointStream(), line.config_of(fields | {"clip": most}), tmp_path / "b", say=silent)
+    for (name, p), free_p in zip(clipped.module.named_parameters(), free.module.parameters(), strict=True):
+        share = min(1.0, most / norms[name.startswith("2.")])
+        torch.testing.assert_close(before[name] - p, (before[name] - free_p) * share, atol=1e-6, rtol=1e-3)
+
+
 def test_a_step_that_is_not_finite_is_passed_over_and_its_samples_are_named(line: ModuleType, tmp_path: Path) -> None:
     objective, said = line.Line(), []
     loss = objective.loss
@@ -210,6 +235,9 @@ def test_a_step_that_is_not_finite_is_passed_over_and_its_samples_are_named(line
     assert sum("not finite, passed over" in text for text in said) == 2
     found = json.loads((tmp_path / "nonfinite/step-3.json").read_text())
     assert found["keys"] == [f"2-{i}" for i in range(16)]
+    again = line.PointStream()
+    again.load_state_dict(found["batches"])
+    assert list(next(again).keys) == found["keys"]
     assert json.loads((tmp_path / "checkpoints/step-12/progress.json").read_text())["not_finite"] == 2
 
 

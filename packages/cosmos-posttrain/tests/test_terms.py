@@ -21,6 +21,9 @@ def constant(value: float) -> StepSchedule:
     return StepSchedule(values=(value,))
 
 
+ENDING = StepSchedule(values=(1.0, 0.0), boundaries=(7,))
+
+
 @pytest.fixture
 def model() -> CausalTokenizer:
     torch.manual_seed(0)
@@ -45,8 +48,8 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
     return (video + 0.1 * torch.randn_like(video)).requires_grad_(), video
 
 
-def alone(value: torch.Tensor) -> float:
-    return float(value)
+def alone(squares: torch.Tensor) -> torch.Tensor:
+    return squares
 
 
 Say = Callable[[str], None]
@@ -134,6 +137,20 @@ def test_each_side_of_the_game_trains_its_own_weights(model: CausalTokenizer) ->
 
 
 @pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (TermWeights(colour=constant(0.0), perceptual=constant(1.0)), "from step 0 on no term of the loss is left"),
+        (TermWeights(colour=ENDING, adversarial=constant(1.0)), "from step 7"),
+    ],
+)
+def test_a_loss_that_cannot_be_computed_is_refused_at_once(
+    weights: TermWeights, said: str, model: CausalTokenizer
+) -> None:
+    with pytest.raises(InputError, match=said):
+        Terms(weights, model, None, silent)
+
+
+@pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"gram": StepSchedule(values=(-1.0,))}, "terms.gram has weight -1.0"),
@@ -144,3 +161,9 @@ def test_each_side_of_the_game_trains_its_own_weights(model: CausalTokenizer) ->
 def test_senseless_weights_are_refused(fields: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         TermWeights(**fields)
+
+
+def test_windows_that_hold_no_whole_latent_frames_are_refused(model: CausalTokenizer) -> None:
+    weights = TermWeights(consistency=constant(0.1), window=5)
+    with pytest.raises(InputError, match=r"terms\.window is 5: give one more than a multiple of the 8 frames"):
+        Terms(weights, model, None, silent)

@@ -1,4 +1,4 @@
-"""`train`: a folder of clips to weights that load, killed and resumed, on two processes, and what it refuses."""
+"""`train`: a folder of clips to weights that load, killed and resumed, and what it refuses."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from cosmos_posttrain import clip_pool
+from cosmos_posttrain.checkpoints import one_process_is_fine
 from cosmos_posttrain.cli import main
-from cosmos_tokenizer import PRESETS, load
+from cosmos_posttrain.data import Stream, StreamConfig, open_source
+from cosmos_posttrain.networks.mobilenet import MobileNetV2
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, save
 from cosmos_tokenizer.video import Video, write_video
 
 SMALL = ["--set", "data.crop=32", "--set", "data.sides=[32]", "--set", "validation_clips=1"]
@@ -39,6 +47,11 @@ def rows(run: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def told(run: Path) -> list[dict[str, float]]:
+    """All of a run's figures but times."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows(run)]
+
+
 def same_weights(one: Path, other: Path) -> bool:
     states = [load(run / "model.safetensors").state_dict() for run in (one, other)]
     return all(torch.equal(value, states[1][name]) for name, value in states[0].items())
@@ -58,49 +71,72 @@ def test_a_folder_of_clips_becomes_weights_that_load(
     assert model.config == PRESETS["toy"]
     assert model.statistics is not None
     assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
-    assert all(row["loss"] == row["colour"] for row in rows(tmp_path / "run"))
+    assert all(row["loss"] == row["colour"] and row["skipped"] == 0 for row in rows(tmp_path / "run"))
     assert rows(tmp_path / "run")[-1]["psnr"] > 5
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step-4", "step-6"]
     assert json.loads((tmp_path / "run/recipe.json").read_text())["loop"]["steps"] == 6
     assert (tmp_path / "run/samples/step-6-reconstructions.png").exists()
 
 
-def test_a_run_killed_at_some_moment_and_resumed_ends_with_the_same_weights(clips: Path, tmp_path: Path) -> None:
-    options = ("--steps", "14", "--save-every", "2", "--threads", "1")
-    assert main(command(clips, tmp_path / "whole", *options)) == 0
+@pytest.fixture(scope="module")
+def clips_and_pictures(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the clips and four pictures."""
+    folder = tmp_path_factory.mktemp("mixed") / "data"
+    shutil.copytree(clips, folder)
+    for k in range(4):
+        pixels = np.random.default_rng(k).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels.repeat(8, 0).repeat(8, 1)).save(folder / f"{k}.png")
+    return folder
+
+
+def everything(checkpoint: Path, tmp_path: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint."""
+    with one_process_is_fine():
+        dcp_to_torch_save(checkpoint, tmp_path / "tensors.pt")
+    return torch.load(tmp_path / "tensors.pt", weights_only=True)
+
+
+def test_a_run_killed_at_some_moment_and_resumed_ends_with_the_same_weights(
+    clips_and_pictures: Path, tmp_path: Path
+) -> None:
+    data = clips_and_pictures
+    changes = (
+        *("data.images=0.5", "data.image_batch=3"),
+        'terms.adversarial={"values": [0, 0.5], "boundaries": [1]}',
+        *("terms.r1=1.0", "terms.discriminator_width=8", "terms.discriminator_layers=2"),
+    )
+    options = ("--steps", "12", "--save-every", "2", "--threads", "1", *(f"--set={change}" for change in changes))
+    assert main(command(data, tmp_path / "whole", *options)) == 0
     cut = tmp_path / "cut"
-    line = [sys.executable, "-m", "cosmos_posttrain.cli", *command(clips, cut, *options)]
+    line = [sys.executable, "-m", "cosmos_posttrain.cli", *command(data, cut, *options)]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
     while process.poll() is None and not (cut / "checkpoints/step-4").exists():
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (cut / "model.safetensors").exists()
-    assert main(command(clips, cut, *options, "--resume")) == 0
+    assert main(command(data, cut, *options, "--resume")) == 0
     assert same_weights(tmp_path / "whole", cut)
-    assert [row["loss"] for row in rows(cut)] == [row["loss"] for row in rows(tmp_path / "whole")]
+    assert told(cut) == told(tmp_path / "whole")
+    whole, resumed = (everything(run / "checkpoints/step-12", tmp_path) for run in (tmp_path / "whole", cut))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert "parameters.discriminator.head.weight" in whole
+    assert whole["optimizer.discriminator.head.weight.step"] == 11
 
 
-@pytest.mark.slow
-def test_two_processes_train_what_one_does(clips: Path, tmp_path: Path) -> None:
-    options = ("--steps", "4", "--set", 'loop.optimizer.name="sgd"', "--set", "loop.optimizer.rate=0.01")
-    assert main(command(clips, tmp_path / "one", *options)) == 0
-    for weights in ("replicated", "sharded"):
-        line = command(clips, tmp_path / weights, *options, "--set", f'loop.parallel.weights="{weights}"')
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        done = subprocess.run(
-            [*launch, "-m", "cosmos_posttrain.cli", *line],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        one, two = (load(tmp_path / run / "model.safetensors").state_dict() for run in ("one", weights))
-        for name, value in one.items():
-            torch.testing.assert_close(two[name], value, atol=1e-5, rtol=0)
-        assert [row["loss"] for row in rows(tmp_path / weights)] == pytest.approx(
-            [row["loss"] for row in rows(tmp_path / "one")], abs=1e-5
-        )
+def test_pictures_and_clips_take_turns_in_batches_of_their_own_sizes(clips_and_pictures: Path) -> None:
+    source = open_source(clips_and_pictures)
+    settings = StreamConfig(batch=2, frames=(9,), sides=(32,), crop=32, images=0.5, image_batch=6)
+    whole = Stream(source, settings)
+    parts = [Stream(source, settings, rank=rank, world=2) for rank in range(2)]
+    for turn in range(6):
+        batch, halves = next(whole), [next(part) for part in parts]
+        assert batch.video.shape == ((6, 3, 1, 32, 32) if turn % 2 else (2, 3, 9, 32, 32))
+        assert {key.endswith(".png") for key in batch.keys} == {bool(turn % 2)}
+        assert torch.equal(torch.stack([half.video for half in halves], 1).flatten(0, 1), batch.video)
+    with pytest.raises(InputError, match="a batch of 3 pictures cannot be shared by 2 processes; give a multiple of 2"):
+        Stream(source, replace(settings, image_batch=3), rank=1, world=2)
 
 
 def test_the_linear_start_trains_from_a_pool_and_folds_away(small_pool: Path, tmp_path: Path) -> None:
@@ -114,6 +150,61 @@ def test_the_linear_start_trains_from_a_pool_and_folds_away(small_pool: Path, tm
     normalised = model.normalize(latents)
     assert normalised.mean((0, 3, 4)).abs().max() < 0.5
     assert 0.5 < normalised.std((0, 3, 4)).mean() < 2
+
+
+def test_a_linear_start_leaves_a_given_checkpoint_as_it_is(clips: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save(CausalTokenizer(PRESETS["toy"]), tmp_path / "given.safetensors")
+    options = ("--init", str(tmp_path / "given.safetensors"), "--steps", "1", "--set", "loop.optimizer.rate=1e-12")
+    assert main(command(clips, tmp_path / "run", *options, "--set", "start=pca")) == 0
+    given, made = (load(tmp_path / name).state_dict() for name in ("given.safetensors", "run/model.safetensors"))
+    for name, value in given.items():
+        torch.testing.assert_close(made[name], value, atol=1e-9, rtol=0)
+
+
+def test_broken_clips_are_skipped_and_counted_even_where_validation_looks_first(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(clips, tmp_path / "clips")
+    (tmp_path / "clips/0.mp4").write_bytes(b"no film")
+    frames = np.zeros((25, 48, 64, 3), np.float32)
+    frames[3, 4, 5] = np.nan
+    np.save(tmp_path / "clips/00.npy", frames)
+    assert main(command(tmp_path / "clips", tmp_path / "run", "--steps", "6", "--set", "validation_clips=4")) == 0
+    out = capsys.readouterr().out
+    for name in ("0.mp4", "00.npy"):
+        assert f"not validated on: {name}" in out
+    assert rows(tmp_path / "run")[-1]["skipped"] == 2
+    assert rows(tmp_path / "run")[-1]["psnr"] > 5
+
+
+def test_lines_of_progress_do_not_wait_in_a_pipe(clips: Path, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "cosmos_posttrain.cli", *command(clips, tmp_path / "run", "--steps", "1000000")]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=env | {"OMP_NUM_THREADS": "1"}) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        process.kill()
+    assert said.startswith("step ")
+
+
+def test_a_run_resumed_without_its_networks_is_refused(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    save_file(MobileNetV2().state_dict(), tmp_path / "mobilenet_v2.safetensors")
+    perceptual = ("--set", 'terms.perceptual={"values": [0.1]}', "--set", "terms.every=4")
+    assert main(command(clips, tmp_path / "run", "--steps", "1", *perceptual, "--networks", str(tmp_path))) == 0
+    assert main(command(clips, tmp_path / "run", "--steps", "2", *perceptual, "--resume")) == 2
+    error = capsys.readouterr().err
+    assert "was begun with networks {'mobilenet_v2': " in error
+    assert error.endswith("now {}; give the same --networks\n")
+
+
+def test_the_recipe_kept_is_that_of_the_last_start(clips: Path, tmp_path: Path) -> None:
+    assert main(command(clips, tmp_path / "run", "--steps", "1")) == 0
+    assert main(command(clips, tmp_path / "run", "--steps", "2", "--resume")) == 0
+    assert json.loads((tmp_path / "run/recipe.json").read_text())["loop"]["steps"] == 2
 
 
 def test_the_decoder_alone_is_tuned_from_a_checkpoint(clips: Path, tmp_path: Path) -> None:
@@ -161,6 +252,7 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", "preset=giant"], "preset is 'giant': use one of"),
         (["--set", "data.frames=[49]"], "49"),
         (["--steps", "0"], "steps is 0"),
+        (["--set", "start=pca", "--set", "loop.parallel.weights=sharded"], "start is 'pca', whose masks"),
         (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
     ],
 )

@@ -73,3 +73,22 @@ def test_last_frames_reach_into_the_past(frames: int, count: int) -> None:
     assert torch.equal(last_frames(x, past, count), torch.cat([past, x], dim=1)[:, -count:])
     first = x[:, :1].expand(-1, 2, -1, -1, -1)
     assert torch.equal(last_frames(x, None, count), torch.cat([first, x], dim=1)[:, -count:])
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["start", "goes on"])
+def test_under_autocast_products_have_its_dtype_and_results_the_operands(goes_on: bool) -> None:
+    x, weight, bias = operands(4, 3)
+    past = torch.randn(2, 2, 3, 4, 6) if goes_on else None
+    frames, kernel, offset = torch.randn(2, 48, 40, 40), torch.randn(48, 48, 3, 3) / 20, torch.randn(48)
+
+    def made() -> list[torch.Tensor]:
+        taps = products.causal_conv(x, past, weight, bias)
+        return [taps, products.linear(x, weight[:, :, 0], bias), products.conv2d(frames, kernel, offset, padding=1)]
+
+    exact = made()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = made()
+    for got, wanted in zip(rounded, exact, strict=True):
+        assert got.dtype == torch.float32
+        assert not torch.equal(got, wanted)
+        torch.testing.assert_close(got, wanted, atol=0.1, rtol=0)

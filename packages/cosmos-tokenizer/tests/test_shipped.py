@@ -52,6 +52,26 @@ def test_it_reconstructs_a_panned_photograph(shipped: tuple[str, CausalTokenizer
     assert psnr.mean() > SHIPPED[name]
 
 
+@pytest.mark.parametrize("folded", [False, True], ids=["as trained", "folded"])
+def test_both_halves_run_under_autocast(shipped: tuple[str, CausalTokenizer], folded: bool) -> None:
+    model = shipped[1].fold() if folded else shipped[1]
+    # Large enough for Winograd.
+    video = torch.rand(1, 3, 9, 80, 80, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        z = model.encode_raw(video)
+        tokens = model.quantised(z)
+        clip = model.decode(tokens)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = [model.encode_raw(video), model.decode(tokens)]
+            whole = model.reconstruct(video)
+        assert torch.equal(model.decode(tokens), clip)
+    assert whole.shape == video.shape
+    for got, wanted in zip(rounded, (z, clip), strict=True):
+        assert got.dtype == torch.float32
+        assert not torch.equal(got, wanted)
+        assert (got - wanted).norm() < 0.05 * wanted.norm()
+
+
 def test_latents_of_the_continuous_one_are_normalised_by_its_statistics() -> None:
     model = load("nano-cv4x8x8")
     clip = torch.from_numpy(data.astronaut()[:256, :256].copy()).permute(2, 0, 1)[None, :, None] / 127.5 - 1

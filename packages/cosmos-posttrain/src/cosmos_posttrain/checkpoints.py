@@ -98,18 +98,16 @@ class Checkpoints:
 
     def restore(
         self,
-        tensors: Callable[[frozenset[str]], Mapping[str, Tensor]],
+        tensors: Callable[[dict[str, Any], frozenset[str]], Mapping[str, Tensor]],
         say: Callable[[str], None],
-        *,
-        check: Callable[[dict[str, Any]], None] = lambda progress: None,
     ) -> dict[str, Any] | None:
         """Read the newest whole checkpoint into tensors, in place, and return its progress; None if there is none.
 
         Args:
-            tensors: takes the names that were saved, and gives the tensors of those names to read into, of the shapes
-                that were saved; parts of tensors get their parts.
+            tensors: takes the progress and the names of the tensors that were saved, and gives the tensors of those
+                names to read into, of the shapes that were saved, or raises if the checkpoint is not of this run; parts
+                of tensors get their parts.
             say: takes a line for each damaged checkpoint.
-            check: takes the progress before any tensor is read, and raises if it is not of this run.
 
         Raises:
             InputError: its tensors are others than these.
@@ -119,9 +117,8 @@ class Checkpoints:
             return None
         path = self.folder / found
         progress = loads((path / _PROGRESS).read_bytes())
-        check(progress)
         saved = frozenset(FileSystemReader(path).read_metadata().state_dict_metadata)
-        wanted = dict(tensors(saved))
+        wanted = dict(tensors(progress, saved))
         unlike = "its tensors are those of another network or optimizer"
         if lacking := wanted.keys() - saved:
             raise InputError(f"{path}: {unlike} (there is no {min(lacking)}); name another folder")

@@ -4,7 +4,9 @@ Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
 
 import argparse
+import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -110,8 +112,16 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     named = {"loop.steps": args.steps, "loop.save_every": args.save_every, "init": args.init}
     changes = [f"{field}={json.dumps(value)}" for field, value in named.items() if value is not None]
     recipe = overridden(RECIPES[args.recipe], [*changes, *args.set])
-    out = run(recipe, args.data, args.out, resume=args.resume, networks=args.networks, workers=args.workers)
-    print(f"wrote {out}")
+    say = functools.partial(print, flush=True)  # a file or a pipe would get the lines in pieces of kilobytes
+    places = {"networks": args.networks, "workers": args.workers}
+    try:
+        out = run(recipe, args.data, args.out, resume=args.resume, say=say, **places)
+    except FloatingPointError as error:
+        raise InputError(f"{args.out}: {error}") from error
+    if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started the first speaks
+        args.json = False
+    else:
+        say(f"wrote {out}")
     return {"model": str(out), "steps": recipe.loop.steps}
 
 

@@ -1,6 +1,7 @@
 """What a run tells: `metrics.jsonl`, TensorBoard, Weights & Biases, pictures, and a line of progress."""
 
 import json
+import re
 import resource
 import secrets
 import sys
@@ -47,6 +48,7 @@ class Journal:
         self._wandb = None if wandb is None else _wandb_run(wandb, run, anew=first == 0)
         self._began = self._reported = time.monotonic()
         self._samples = 0
+        self._memory = Memory()
 
     def log(self, step: int, figures: Mapping[str, float], *, samples: int, last: bool) -> None:
         """Record one step's figures; now and then, and behind the last step, say a line.
@@ -59,6 +61,7 @@ class Journal:
         """
         now = time.monotonic()
         self._samples += samples
+        held = self._memory.most()
         seconds = round(now - self._began, 3)
         with self._lines.open("a") as file:
             file.write(to_json({"step": step, **figures, "seconds": seconds}) + "\n")
@@ -72,7 +75,7 @@ class Journal:
             said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self._say(
                 f"step {step}/{self._steps}, {said}, {rate:.3g} steps/s, {self._samples / max(seconds, 1e-9):.3g} "
-                f"samples/s, {_duration((self._steps - step) / max(rate, 1e-9))} left, {_memory() / 1e9:.2f} GB"
+                f"samples/s, {_duration((self._steps - step) / max(rate, 1e-9))} left, {held / 1e9:.2f} GB"
             )
 
     def picture(self, step: int, name: str, picture_HWC: UInt8[np.ndarray, "H W 3"]) -> None:
@@ -83,11 +86,11 @@ class Journal:
             Image.fromarray(picture_HWC).save(beside, format="PNG")
         self._board.add_image(name, picture_HWC, step, dataformats="HWC")
 
-    def not_finite(self, step: int, keys: tuple[str, ...], loss: float) -> Path:
-        """Write which samples made a loss or gradient that is not finite, for replay."""
+    def not_finite(self, step: int, record: Mapping[str, Any]) -> Path:
+        """Write what made a loss or gradient that is not finite, for replay: samples, and the position before them."""
         path = self._run / "nonfinite" / f"step-{step}.json"
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, to_json({"step": step, "loss": loss, "keys": list(keys)}).encode())
+        write_whole(path, to_json({"step": step, **record}).encode())
         return path
 
     def close(self) -> None:
@@ -115,12 +118,40 @@ def _wandb_run(project: str, run: Path, *, anew: bool) -> Any:  # noqa: ANN401 -
     return wandb.init(project=project, name=run.resolve().name, dir=str(run), id=kept.read_text(), resume="allow")
 
 
-def _memory() -> int:
-    """Most bytes held so far: on the GPU where there is one, else by this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+class Memory:
+    """The most memory held so far: on the GPU where there is one, else by this process.
+
+    Pages of files that it has mapped, such as a pool of clips, are not its own: the system takes them back at need.
+    Linux knows the peak of all pages, and how many are of files now; where the peak has risen since the last look, as
+    many were of files then.
+    """
+
+    def __init__(self) -> None:
+        self._peak = self._held = 0
+
+    def most(self) -> int:
+        """Bytes; to be asked often, such as once a step."""
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated()
+        pages = _pages()
+        if not pages:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return peak if sys.platform == "darwin" else peak * 1024
+        self._held = max(self._held, pages["RssAnon"])
+        if pages["VmHWM"] > self._peak:
+            self._peak = pages["VmHWM"]
+            self._held = max(self._held, self._peak - pages["RssFile"])
+        return self._held
+
+
+def _pages() -> dict[str, int]:
+    """Bytes of this process by the names that Linux gives them; {} where it does not."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return {}
+    found = re.findall(r"^(VmHWM|RssAnon|RssFile):\s+(\d+) kB$", status, re.MULTILINE)
+    return {name: int(count) * 1024 for name, count in found} if len(found) == 3 else {}
 
 
 def _duration(seconds: float) -> str:

@@ -91,9 +91,10 @@ class Batches(Protocol[B_co]):
 class LoopConfig:
     """Length, optimiser and bookkeeping of a run; the batch belongs to the data.
 
-    `clip`: largest norm of the gradient. `accumulate`: batches of one step. `keep`: checkpoints that stay. `averages`:
-    moving averages, of which the first is what a finished run gives. `most_not_finite`: steps passed over because their
-    loss or gradient was not finite, before the run stops. `wandb`: project of Weights & Biases to log to.
+    `clip`: largest norm of the gradient of each parameter group. `accumulate`: batches of one step. `keep`:
+    checkpoints that stay. `averages`: moving averages, of which the first is what a finished run gives.
+    `most_not_finite`: steps passed over because their loss or gradient was not finite, before the run stops.
+    `wandb`: project of Weights & Biases to log to.
     """
 
     steps: int
@@ -224,6 +225,7 @@ class _Run(Generic[B]):
         optimizers.set_rate(self.optimizer, rate)
         torch.manual_seed(_seed(config.seed, step, self.parallel.rank))
         keys: tuple[str, ...] = ()
+        place = self.batches.state_dict()
         sums: dict[str, Tensor] = {}
         for turn in range(config.accumulate):
             batch = next(self.batches)
@@ -241,13 +243,19 @@ class _Run(Generic[B]):
             self.optimizer.step()
             self.averages.update(step + 1)
         else:
-            self._pass_over(step + 1, keys, figures["loss"], journal)
+            record = {"loss": figures["loss"], "batches": place}
+            self._pass_over(
+                step + 1, record | {"keys": [key for part in self.parallel.all(keys) for key in part]}, journal
+            )
         self.optimizer.zero_grad(set_to_none=True)
         return figures, len(keys) * self.parallel.world
 
     def _clip(self) -> float:
-        """Scale all gradients down to the largest norm allowed, and return the norm that they had."""
-        with_gradient = [value for value in self.parameters.values() if value.grad is not None]
+        """Scale the gradients of each group down to the largest norm allowed, and return the norm that all had."""
+        return math.hypot(*(self._clip_group(group) for group in self.optimizer.param_groups))
+
+    def _clip_group(self, group: Mapping[str, Any]) -> float:
+        with_gradient = [value for value in group["params"] if value.grad is not None]
         # Tensors in parts and whole ones do not mix in one call.
         norms = [
             whole_tensor(torch.nn.utils.get_total_norm([value.grad for value in part if value.grad is not None]))
@@ -261,14 +269,14 @@ class _Run(Generic[B]):
                 value.grad.mul_(factor.to(value.grad.device))
         return float(norm)
 
-    def _pass_over(self, step: int, keys: tuple[str, ...], loss: float, journal: Journal | None) -> None:
+    def _pass_over(self, step: int, record: Mapping[str, Any], journal: Journal | None) -> None:
         self.progress.not_finite += 1
-        where = journal.not_finite(step, keys, loss) if journal is not None else None
+        where = journal.not_finite(step, record) if journal is not None else None
         count, most = self.progress.not_finite, self.config.most_not_finite
         if count > most:
             raise FloatingPointError(
                 f"step {step}: loss or gradient is not finite, {count} times by now; {where} names the samples; "
-                "resume with a lower rate, or in float32"
+                "resume in float32, or start again with a lower rate"
             )
         self.say(f"step {step}: loss or gradient is not finite, passed over ({count} of at most {most}); see {where}")
 
@@ -290,10 +298,11 @@ class _Run(Generic[B]):
             | {f"averages.{name}": value for name, value in self.averages.tensors().items()}
         )
 
-    def _tensors_like(self, saved: Collection[str]) -> dict[str, Tensor]:
-        """What a checkpoint with tensors of these names is read into."""
+    def _tensors_like(self, saved: Mapping[str, Any], names: Collection[str]) -> dict[str, Tensor]:
+        """What a checkpoint with that progress and tensors of these names is read into."""
+        self._check(saved)
         mark = "optimizer."
-        state = {name.removeprefix(mark) for name in saved if name.startswith(mark)}
+        state = {name.removeprefix(mark) for name in names if name.startswith(mark)}
         optimizers.make_state(self.optimizer, self.parameters, state)
         return self._tensors()
 
@@ -307,7 +316,7 @@ class _Run(Generic[B]):
         return _Progress()
 
     def _resumed(self) -> _Progress:
-        saved = self.checkpoints.restore(self._tensors_like, self.say, check=self._check)
+        saved = self.checkpoints.restore(self._tensors_like, self.say)
         if saved is None:
             return _Progress()
         self.batches.load_state_dict(saved["batches"])

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -89,15 +89,24 @@ class Parallel:
             module = checkpoint_wrapper(module, context_fn=_keep_products)
         return self._sharded(module, output=None)
 
-    def whole(self, module: nn.Module) -> None:
-        """A module that the objective calls: on the device, and its gradients or weights shared among processes."""
+    def whole(self, module: nn.Module, *, sharded: bool = True) -> None:
+        """A module that the objective calls: on the device, and its gradients or weights shared among processes.
+
+        With ``sharded=False`` every process holds all of it however other weights are spread: FSDP2 gathers weights
+        for one backward pass, and cannot follow ``torch.autograd.grad``, a second derivative, or weights that are
+        frozen for one of several calls.
+        """
         module.to(self.device)
         if self.mesh is None:
             return
-        if self.config.weights == "replicated":
-            replicate(module, broadcast_buffers=False)
-        else:
+        if sharded and self.config.weights == "sharded":
             self._sharded(module, output=torch.float32)
+        elif any(parameter.requires_grad for parameter in module.parameters()):  # DDP refuses to do nothing
+            replicate(module, broadcast_buffers=False)
+            # Else the first call would do it, and leave out what is frozen for the time of that call.
+            replicate.state(module).lazy_init()  # pyright: ignore[reportFunctionMemberAccess]
+        else:
+            return
         self._wholes.append(module)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -129,12 +138,24 @@ class Parallel:
 
     def mean(self, figures: Mapping[str, Tensor]) -> dict[str, float]:
         """Scalars averaged over all processes, as Python numbers."""
-        values = torch.stack([value.detach().double().cpu() for value in figures.values()])
-        if self.world > 1:
-            values = values.to(self.device)
-            dist.all_reduce(values)
-            values = values.cpu() / self.world
+        values = self.averaged(torch.stack([value.detach().double().cpu() for value in figures.values()]))
         return dict(zip(figures, values.tolist(), strict=True))
+
+    def all(self, value: T) -> list[T]:
+        """What each process has, in their order."""
+        if self.world == 1:
+            return [value]
+        held: list[T | None] = [None] * self.world
+        dist.all_gather_object(held, value)
+        return cast("list[T]", held)
+
+    def averaged(self, values: Tensor) -> Tensor:
+        """Each element's mean over all processes."""
+        if self.world == 1:
+            return values
+        total = values.detach().to(self.device, copy=True)
+        dist.all_reduce(total)
+        return total / self.world
 
     def barrier(self) -> None:
         """Wait for the other processes."""

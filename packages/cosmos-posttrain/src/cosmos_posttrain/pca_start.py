@@ -10,6 +10,7 @@ The encoder's halvings take the principal components of what they join. The deco
 another, to the components of the wavelet coefficients that later doublings still have to part.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -67,7 +68,7 @@ def start(model: CausalTokenizer, clips: Float[Tensor, "B 3 T H W"]) -> None:
     """Set every weight of a video tokenizer from ``clips``, freeze its constant channels, rescale its ends.
 
     Wavelet coefficients differ in size by a factor of hundreds: the first convolution's input side and the last one's
-    output are parametrised so that they are trained at unit scale. :func:`finish` folds that into plain weights.
+    output are parametrised so that they are trained at unit scale. :func:`finished` folds that into plain weights.
 
     Args:
         model: built from a config of video with one norm group, in which some layer after the patching, on either
@@ -106,12 +107,16 @@ def start(model: CausalTokenizer, clips: Float[Tensor, "B 3 T H W"]) -> None:
     parametrize.register_parametrization(temporal, "bias", Scaled(scale_D))
 
 
-def finish(model: CausalTokenizer) -> None:
-    """Fold the rescaled ends into plain weights; the outputs stay as they are."""
-    for module in model.modules():
-        if parametrize.is_parametrized(module):
-            for name in list(cast("nn.ModuleDict", module.parametrizations)):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+@torch.no_grad()
+def finished(model: CausalTokenizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters of a model, whole and on the CPU, as a plain one of its config has them: rescaled ends folded in."""
+    plain = dict(parameters)
+    for place, module in model.named_modules():
+        if isinstance(module, Scaled):
+            path = place.rpartition(".")[0]
+            scaled = plain.pop(f"{path}.original")
+            plain[path.replace(".parametrizations", "")] = scaled * module.scale.to(scaled.device)
+    return plain
 
 
 @dataclass(frozen=True, slots=True)

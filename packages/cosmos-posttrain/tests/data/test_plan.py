@@ -213,13 +213,19 @@ def test_batches_that_processes_cannot_share_are_refused(numbers: MakeSource) ->
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("batch", 0), ("frames", ()), ("steps", (0,)), ("crop", 48), ("crop", 15), ("sides", (33,)), ("images", 1.0),
+    [("batch", 0), ("frames", ()), ("steps", (0,)), ("crop", 48), ("crop", 15), ("images", 1.0),
      ("flip", 1.5), ("unscaled", float("nan")), ("seed", -1), ("image_batch", 0)],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(field: str, value: object) -> None:
     with pytest.raises(InputError) as caught:
         config(**{field: value})
     assert "\n" not in str(caught.value)
+
+
+def test_sides_are_multiples_where_whole_frames_are_taken() -> None:
+    assert config(crop=32, sides=(40,)).sides == (40,)
+    with pytest.raises(InputError, match="a side of 40 is no multiple of 16"):
+        config(crop=None, sides=(40,))
 
 
 def test_a_digest_tells_other_samples_and_settings_apart(numbers: MakeSource) -> None:

@@ -1,5 +1,10 @@
 import json
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,6 +193,38 @@ def test_a_killed_worker_is_one_line(folder: Path) -> None:
     with pytest.raises(InputError, match="a data worker was killed"):
         take(stream, 20)
     stream.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
+def test_workers_of_a_killed_trainer_end(folder: Path) -> None:
+    code = (
+        "import multiprocessing, sys, time\n"
+        "from cosmos_posttrain.data import Stream, StreamConfig, open_source\n"
+        "if __name__ == '__main__':\n"
+        "    config = StreamConfig(batch=2, frames=(5,), sides=(32,), crop=32)\n"
+        f"    stream = Stream(open_source({str(folder)!r}), config, workers=1, say=lambda line: None)\n"
+        "    next(stream)\n"
+        "    print(multiprocessing.active_children()[0].pid, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    script = folder / "trainer.py"
+    script.write_text(code)
+    trainer = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert trainer.stdout is not None
+    worker = int(trainer.stdout.readline())
+    os.kill(worker, 0)
+    trainer.kill()
+    trainer.wait()
+    trainer.stdout.close()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker outlived its trainer")
 
 
 @pytest.mark.parametrize("given", [{"rank": 2, "world": 2}, {"rank": -1}, {"workers": -1}])

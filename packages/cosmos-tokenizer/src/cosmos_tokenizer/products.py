@@ -30,7 +30,7 @@ def conv2d(
     if before is not None and torch.is_grad_enabled():  # what it makes may have a gradient that the frames have not
         x_NCHW, before = before(x_NCHW), None
     fast = x_NCHW.dtype == torch.float32 or x_NCHW.dtype in emulated(x_NCHW.device.type)
-    fast = fast and stride == 1 and not _needs_graph(x_NCHW, weight, bias)
+    fast = fast and stride == 1 and not _needs_plain(x_NCHW, weight, bias)
     if fast and bias is not None and winograd.pays(x_NCHW, weight):
         return winograd.conv2d(x_NCHW, weight, bias, padding, before)
     x_NCHW = x_NCHW if before is None else before(x_NCHW)
@@ -61,7 +61,7 @@ def causal_conv(
     """
     x, weight, bias = _for_products(x_BTHWC, weight_DCK, bias_D)
     past = None if past_BTHWC is None else past_BTHWC.to(x.dtype)
-    if stride == 1 and not _needs_graph(x, past, weight, bias):
+    if stride == 1 and not _needs_plain(x, past, weight, bias):
         return _causal_conv_in_place(x, past, weight.unbind(2), bias).to(x_BTHWC.dtype)
     taps = weight.shape[2]
     before = x[:, :1].expand(-1, taps - 1, -1, -1, -1) if past is None else past
@@ -103,10 +103,18 @@ def _add_product(y_BTHWD: Tensor, x_BTHWC: Tensor, weight_DC: Tensor) -> None:
         y_THWD.flatten(0, -2).addmm_(x_THWC.flatten(0, -2), weight_DC.T)
 
 
-def _needs_graph(*tensors: Tensor | None) -> bool:
-    """Whether autograd or a compiler records the operations, so that they must not work in place."""
-    wanted = torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
-    return wanted or torch.compiler.is_compiling()
+def _needs_plain(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether operations must be torch's own and not in place.
+
+    So it is where autograd or a compiler records them, and under autocast, by which a caller asks for products in its
+    dtype: it gives them that, but not those that are told where to write.
+    """
+    learns = torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in (x, *others))
+    return learns or torch.compiler.is_compiling() or _autocasts(x.device.type)
+
+
+def _autocasts(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def _for_products(x: Tensor, *weights: Tensor | None) -> tuple[Tensor, ...]:

@@ -20,4 +20,5 @@ class Batch:
     rates: tuple[float | None, ...]
     """Frames per second, of the frames that were taken."""
     skipped: int
-    """How many different samples this process has passed over so far because they could not be read."""
+    """How many different samples this process has passed over so far because they could not be read; those whose
+    descriptions could not are counted by the first one."""

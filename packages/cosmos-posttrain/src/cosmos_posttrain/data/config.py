@@ -23,7 +23,7 @@ class StreamConfig:
     crop: int | None = None
     """Side of a square crop, at random after scaling; None for whole frames, cut to the nearest of five aspects."""
     multiple: int = 16
-    """Of which heights and widths are multiples."""
+    """Of which heights and widths of batches are multiples."""
     steps: tuple[int, ...] = (1,)
     """Frames from one taken frame to the next; drawn for each sample from those that its length allows."""
     images: float | None = None
@@ -53,7 +53,7 @@ class StreamConfig:
             raise InputError(f"images is {self.images}: give a share from 0 to below 1; frames=(1,) makes all pictures")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: give one from 0 up")
-        for side in (*self.sides, *([] if self.crop is None else [self.crop])):
+        for side in self.sides if self.crop is None else (self.crop,):
             if side % self.multiple:
                 raise InputError(f"a side of {side} is no multiple of {self.multiple}; give one that is")
         if self.crop is not None and self.crop > min(self.sides):

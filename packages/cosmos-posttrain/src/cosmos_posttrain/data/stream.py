@@ -4,10 +4,12 @@ What comes is a function of the samples, the configuration and the position: not
 batches, how many workers decode them, or where the stream was stopped and begun again.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -51,7 +53,7 @@ class Stream:
             config: what batches are made of.
             rank, world: this process among those that share each batch.
             workers: processes that decode; 0 for this one, when a batch is asked for.
-            say: takes a line on samples that are left out or skipped.
+            say: takes a line on samples that are left out, in the first process, or skipped, in the one that met them.
 
         Raises:
             InputError: no sample can be used, or the processes cannot share a batch evenly.
@@ -60,14 +62,15 @@ class Stream:
             raise InputError(
                 f"rank is {rank} of {world} with {workers} workers: give a rank below world, and workers >= 0"
             )
-        found = sort_samples(source, config, say)
+        self._say_once = say if rank == 0 else _silent
+        found = sort_samples(source, config, self._say_once)
         self._plan = make_plan(found.buckets, config, world=world)
         self._digest = self._plan.digest(found.digest)
         self._reader = _Reader(source, config, found.buckets)
         self._rank, self._world, self._workers, self._say = rank, world, workers, say
         self._position = Position(epoch=0, batch=0)
         self._parts: Iterator[_Part] | None = None
-        self._skipped = found.broken
+        self._skipped = found.broken if rank == 0 else 0
         self._told: set[int] = set()
 
     def __next__(self) -> Batch:
@@ -109,7 +112,7 @@ class Stream:
         """Go on from a position; if it was one among other samples or settings, say so: the order is then another."""
         self.close()
         if state["plan"] != self._digest:
-            self._say("the samples or their order are not those that the position was saved with; going on")
+            self._say_once("the samples or their order are not those that the position was saved with; going on")
         self._position = Position(epoch=state["epoch"], batch=state["batch"])
         if self._position.batch >= self._plan.batches():
             self._position = Position(epoch=self._position.epoch + 1, batch=0)
@@ -131,6 +134,7 @@ class Stream:
             sampler=draws,
             num_workers=self._workers,
             collate_fn=_as_it_is,
+            worker_init_fn=_end_with_the_trainer,
             multiprocessing_context=context,
             # A seed is drawn from it; from torch's own generator, that would change the training's random numbers.
             generator=torch.Generator(),
@@ -189,6 +193,17 @@ class _Reader(Dataset[_Part]):
                 except (InputError, OSError) as error:
                     broken[index] = " ".join(str(error).split())
         return None
+
+
+def _silent(line: str) -> None:
+    pass
+
+
+def _end_with_the_trainer(worker: int) -> None:
+    """Leave when the process that trains is gone: a killed one cannot tell its workers, whose parent is another."""
+    trainer = parent_process()
+    if trainer is not None:
+        Thread(target=lambda: (trainer.join(), os._exit(1)), daemon=True).start()
 
 
 def _as_it_is(part: Any) -> Any:  # noqa: ANN401 (as torch has it)

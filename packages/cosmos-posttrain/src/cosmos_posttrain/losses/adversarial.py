@@ -3,7 +3,7 @@
 The paper of the tokenizer (arXiv 2501.03575) names an adversarial loss for its last stage and gives no formula.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -51,21 +51,27 @@ class Adversarial:
 
 
 def adaptive_weight(
-    reconstruction_loss: Float[Tensor, ""], adversarial_loss: Float[Tensor, ""], at: Tensor, *, largest: float = 1e4
+    reconstruction_loss: Float[Tensor, ""],
+    adversarial_loss: Float[Tensor, ""],
+    at: Tensor,
+    *,
+    whole: Callable[[Float[Tensor, "2"]], Float[Tensor, "2"]] = lambda squares: squares,
+    largest: float = 1e4,
 ) -> Float[Tensor, ""]:
     """Weight that gives the adversarial term as long a gradient as the reconstruction losses have; it has none itself.
 
     Args:
         reconstruction_loss, adversarial_loss: terms whose graphs are kept.
         at: where gradients are measured: the weight of the decoder's last layer, as in VQGAN, or the reconstruction,
-            which also works where weights are sharded. Each process takes its own part of the batch: average the
-            result over processes.
+            which also works where weights are sharded.
+        whole: squared lengths of the gradients of this process's part of a batch to those of the whole batch. Where
+            ``at`` is the reconstruction and N processes share a batch, their mean over processes, divided by N.
         largest: bound of the weight.
     """
-    lengths = [
-        torch.autograd.grad(loss, at, retain_graph=True)[0].float().norm()
-        for loss in (reconstruction_loss, adversarial_loss)
+    gradients = [
+        torch.autograd.grad(loss, at, retain_graph=True)[0].float() for loss in (reconstruction_loss, adversarial_loss)
     ]
+    lengths = whole(torch.stack([gradient.square().sum() for gradient in gradients])).sqrt()
     return (lengths[0] / (lengths[1] + 1e-4)).clamp(max=largest).detach()
 
 

@@ -1,5 +1,6 @@
 """The tokenizer's loss: which terms, with which weights at which step (arXiv 2501.03575, section 4.2)."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,8 +29,8 @@ from cosmos_posttrain.networks.raft import RAFT
 from cosmos_posttrain.networks.sources import Features
 from cosmos_tokenizer import CausalTokenizer, InputError, fsq
 
-Averaged = Callable[[Tensor], float]
-"""The mean of a scalar over processes."""
+Squares = Callable[[Tensor], Tensor]
+"""Squared lengths of gradients to this process's part of a batch, to those of the whole batch."""
 
 _OFF = StepSchedule(values=(0.0,))
 
@@ -38,11 +39,11 @@ _OFF = StepSchedule(values=(0.0,))
 class TermWeights:
     """Weight of each term over the steps of a run, and what terms are made of.
 
-    `features`: the perceptual network. `definition`: of perceptual and Gram terms, the paper's or the released code's;
-    networks other than VGG have equal layer weights. `every`: they see every so many frames of a clip, beginning with
-    another one at each step, since they cost more than a small tokenizer. `adversarial` multiplies the adaptive weight;
-    `r1` is taken of the discriminator every step where it is positive. `window` and `window_step`: frames of
-    consistency's windows.
+    `features`: the perceptual network; layers weigh as the paper has it for VGG-19, as the released code has it for
+    VGG-16, and alike for others. `definition`: of Gram terms, the paper's or the released code's. `every`: they see
+    every so many frames of a clip, beginning with another one at each step, since they cost more than a small
+    tokenizer. `adversarial` multiplies the adaptive weight; `r1` is taken of the discriminator every step where it
+    is positive. `window` and `window_step`: frames of consistency's windows.
     """
 
     colour: StepSchedule = StepSchedule(values=(1.0,))
@@ -89,16 +90,26 @@ class Terms:
             model: the tokenizer, which video consistency runs again.
             networks: folder with ``<name>.safetensors`` of the networks, or None.
             say: takes a line for each term that is left out.
+
+        Raises:
+            InputError: consistency's windows hold no whole latent frames, or no term is left.
         """
         self.weights = weights
         used = weights.used()
+        if "consistency" in used and (weights.window - 1) % model.geometry.temporal:
+            raise InputError(
+                f"terms.window is {weights.window}: give one more than a multiple of the {model.geometry.temporal} "
+                "frames of a latent one"
+            )
+        self.digests: dict[str, str] = {}
+        """SHA-256 of each frozen network's file, by its name."""
         self._features: Features | None = None
         self._flow: RAFT | None = None
         if "perceptual" in used or "gram" in used:
-            found = _found(networks, weights.features, say, "perceptual and Gram terms")
+            found = self._found(networks, weights.features, say, "perceptual and Gram terms")
             self._features = None if found is None else feature_network(weights.features, found)
         if "flow" in used:
-            found = _found(networks, "raft_large", say, "the optical flow term")
+            found = self._found(networks, "raft_large", say, "the optical flow term")
             self._flow = None if found is None else flow_network(found)
         layers = {"vgg16": RELEASED_VGG16, "vgg19": PAPER_VGG19}.get(weights.features)
         if self._features is not None:
@@ -117,12 +128,37 @@ class Terms:
             self.discriminator = PatchDiscriminator(
                 width=weights.discriminator_width, layers=weights.discriminator_layers
             )
+        self._check_some_term_is_left()
+
+    def _found(self, folder: Path | None, name: str, say: Callable[[str], None], what: str) -> Path | None:
+        path = None if folder is None else folder / f"{name}.safetensors"
+        if path is not None and path.is_file():
+            self.digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            return path
+        where = "no --networks folder is given" if path is None else f"there is no {path}"
+        say(f"without {what}: the weights of {name} are not at hand ({where})")
+        return None
+
+    def _check_some_term_is_left(self) -> None:
+        """Raise InputError where at some step no term has both a weight and its network."""
+        used = self.weights.used()
+        missing = {"adversarial"}  # it trains nothing alone: its share follows from the gradient of the others
+        missing |= set() if self._features is not None else {"perceptual", "gram"}
+        missing |= set() if self._flow is not None else {"flow"}
+        schedules = [getattr(self.weights, name) for name in used if name not in missing]
+        changes = {0, *(step for name in used for step in getattr(self.weights, name).boundaries)}
+        for step in sorted(changes):
+            if not any(schedule.at(step) for schedule in schedules):
+                raise InputError(
+                    f"from step {step} on no term of the loss is left; set terms.colour, or give --networks with the "
+                    "networks of the others"
+                )
 
     def networks(self) -> list[nn.Module]:
         """The frozen ones, to be put on the device."""
         return [network for network in (self._features, self._flow) if network is not None]
 
-    def __call__(self, reconstruction: Tensor, video: Tensor, step: int, averaged: Averaged) -> dict[str, Tensor]:
+    def __call__(self, reconstruction: Tensor, video: Tensor, step: int, whole: Squares) -> dict[str, Tensor]:
         """``loss``, the weighted sum at this step, and each term without its weight."""
         weight = {name: getattr(self.weights, name).at(step) for name in self.weights.used()}
         terms: dict[str, Tensor] = {}
@@ -143,7 +179,7 @@ class Terms:
         loss = torch.stack([weight[name] * value for name, value in terms.items()]).sum()
         if self.discriminator is not None and weight.get("adversarial"):
             terms |= self._game(reconstruction, video)
-            share = averaged(adaptive_weight(loss, terms["adversarial"], reconstruction))
+            share = adaptive_weight(loss, terms["adversarial"], reconstruction, whole=whole)
             loss = loss + weight["adversarial"] * share * terms["adversarial"] + terms["discriminator"]
         return {"loss": loss, **terms}
 
@@ -158,12 +194,3 @@ class Terms:
         if self.weights.r1:
             terms["discriminator"] = terms["discriminator"] + self.weights.r1 * game.r1(video)
         return terms
-
-
-def _found(folder: Path | None, name: str, say: Callable[[str], None], what: str) -> Path | None:
-    path = None if folder is None else folder / f"{name}.safetensors"
-    if path is not None and path.is_file():
-        return path
-    where = "no --networks folder is given" if path is None else f"there is no {path}"
-    say(f"without {what}: the weights of {name} are not at hand ({where})")
-    return None

@@ -1,7 +1,7 @@
 """Training of tokenizers (arXiv 2501.03575, section 4.2): an objective over the loss terms, and its recipes."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -18,7 +18,7 @@ from cosmos_posttrain.averages import Average
 from cosmos_posttrain.clip_pool import to_video
 from cosmos_posttrain.data import Batch, Source, Stream, StreamConfig, open_source
 from cosmos_posttrain.loop import LoopConfig, train
-from cosmos_posttrain.losses import StepSchedule, perceptual_distance
+from cosmos_posttrain.losses import POST_TRAINING, RELEASED, StepSchedule, perceptual_distance
 from cosmos_posttrain.networks import feature_network
 from cosmos_posttrain.optimizers import OptimizerConfig, ParameterGroup
 from cosmos_posttrain.parallel import Parallel, named_parameters, processes, whole_tensor
@@ -42,7 +42,7 @@ class TokenizerRecipe:
     """What is trained, on which crops, for how long.
 
     `preset`: the network, of ``cosmos_tokenizer.PRESETS``; `init`, a checkpoint of any layout, takes its place.
-    `start`: random weights, or ``pca_start``'s linear transform (small networks for video).
+    `start`, without `init`: random weights, or ``pca_start``'s linear transform (small networks for video).
     `trained`: all weights, or the decoder's alone. `storage`: dtype of the weights in the finished file.
     """
 
@@ -61,6 +61,11 @@ class TokenizerRecipe:
             raise InputError(f"preset is {self.preset!r}: use one of {', '.join(PRESETS)}")
         if self.validation_clips < 0:
             raise InputError(f"validation_clips is {self.validation_clips}: give a number from 0 up")
+        if self.start == "pca" and self.init is None and self.loop.parallel.weights == "sharded":
+            raise InputError(
+                "start is 'pca', whose masks on gradients sharded weights would lose: set "
+                "loop.parallel.weights=replicated, or start=random"
+            )
 
 
 _NANO = TokenizerRecipe(
@@ -95,13 +100,8 @@ _RELEASED = TokenizerRecipe(
         save_every=5000,
         validate_every=5000,
     ),
-    data=StreamConfig(batch=8, frames=(121,), sides=(256,), crop=256),
-    terms=TermWeights(
-        perceptual=StepSchedule(values=(0.1, 0.073), boundaries=(500_000,)),
-        gram=StepSchedule(values=(0.0, 0.062), boundaries=(500_000,)),
-        flow=StepSchedule(values=(0.0, 0.01), boundaries=(250_000,)),
-        features="vgg16",
-    ),
+    data=StreamConfig(batch=8, frames=(121,), sides=(360, 720), crop=256),
+    terms=TermWeights(**RELEASED, features="vgg16"),
 )
 
 RECIPES = {
@@ -123,8 +123,10 @@ RECIPES = {
     "nano-cv8x8x8": _NANO_8,
     "nano-dv8x16x16": replace(_NANO_8, preset="nano-dv8x16x16"),
     "tokenizer-released": _RELEASED,
+    "tokenizer-posttrain": replace(_RELEASED, terms=TermWeights(**POST_TRAINING, features="vgg16")),
 }
-"""Name to recipe: one that runs in seconds, the shipped nanos, and the released networks' as far as it is known."""
+"""Name to recipe: one that runs in seconds, the shipped nanos, the released networks' as far as it is known, and what
+NVIDIA's code post-trains those with, for `init`."""
 
 
 class Reconstruction:
@@ -165,7 +167,8 @@ class Reconstruction:
                     level.block[index] = parallel.block(block)
             parallel.whole(half)
         if self.terms.discriminator is not None:
-            parallel.whole(self.terms.discriminator)
+            # Its gradient to the clips and the penalty on that gradient are taken around a module, past its hooks.
+            parallel.whole(self.terms.discriminator, sharded=False)
         for network in [*self.terms.networks(), *([] if self._judge is None else [self._judge])]:
             network.to(parallel.device)
 
@@ -180,11 +183,14 @@ class Reconstruction:
         return groups
 
     def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Terms of a batch."""
+        """Terms of a batch, and how many samples could not be read so far."""
         assert self._parallel is not None
         parallel = self._parallel
         video = batch.video.to(parallel.device)
-        return self.terms(self.model(video), video, step, lambda value: parallel.mean({"": value})[""])
+        # The whole batch's loss is the mean over processes, and each holds the gradient of its own clips.
+        found = self.terms(self.model(video), video, step, lambda squares: parallel.averaged(squares) / parallel.world)
+        # Figures are averaged over processes, and each of them counts its own.
+        return found | {"skipped": torch.tensor(float(batch.skipped * parallel.world))}
 
     def validate(self) -> dict[str, float | np.ndarray]:
         """PSNR per frame in dB, perceptual distance where a network is at hand, and clips beside reconstructions."""
@@ -235,16 +241,16 @@ def run(
         parallel = Parallel(recipe.loop.parallel)
         said = say if parallel.rank == 0 else _silent
         source = open_source(data, say=said)
-        batches = Stream(source, recipe.data, rank=parallel.rank, world=parallel.world, workers=workers, say=said)
-        validation = _validation_clips(recipe, data, source)
-        _remember(recipe, out, resume=resume, first=parallel.rank == 0)
+        batches = Stream(source, recipe.data, rank=parallel.rank, world=parallel.world, workers=workers, say=say)
+        validation = _validation_clips(recipe, data, source, said)
         torch.manual_seed(recipe.loop.seed)
         model = CausalTokenizer(PRESETS[recipe.preset]) if recipe.init is None else load(recipe.init)
         if model.encoder is None or model.decoder is None:
             raise InputError(f"{recipe.init}: holds one half only, and training takes both")
-        if recipe.start == "pca":
-            pca_start.start(model, _clips(source, recipe, START_CLIPS))
         terms = Terms(recipe.terms, model, networks, said)
+        keep = _remember(recipe, terms.digests, out, resume=resume, first=parallel.rank == 0)
+        if recipe.start == "pca" and recipe.init is None:
+            pca_start.start(model, _clips(source, recipe, START_CLIPS))
         judge = None if networks is None else networks / f"{JUDGE}.safetensors"
         objective = Reconstruction(
             model,
@@ -254,20 +260,22 @@ def run(
             judge=judge if judge is not None and judge.is_file() else None,
         )
         train(objective, batches, recipe.loop, out, resume=resume, say=said)
-        finished = _whole(model, recipe)
+        keep()
+        finished = _whole(model)
         path = out / "model.safetensors"
         if parallel.rank == 0:
             if finished.config.kind == "continuous":
-                finished.statistics = measure_statistics(finished, _clips(source, recipe, STATISTICS_CLIPS))
+                clips = _clips(source, recipe, STATISTICS_CLIPS)
+                finished.statistics = measure_statistics(finished, clips, recipe.data.batch // parallel.world)
             save(finished, path, storage=getattr(torch, recipe.storage))
         parallel.barrier()
     return path
 
 
 @torch.no_grad()
-def measure_statistics(model: CausalTokenizer, clips: Float[Tensor, "N 3 T H W"]) -> LatentStatistics:
-    """Mean and deviation of the latents of some clips, per channel and latent frame."""
-    z_NCTHW = torch.cat([model.encode(clip[None]) for clip in clips]).double()
+def measure_statistics(model: CausalTokenizer, clips: Float[Tensor, "N 3 T H W"], at_once: int) -> LatentStatistics:
+    """Mean and deviation of the latents of some clips, per channel and latent frame; ``at_once`` clips are encoded."""
+    z_NCTHW = torch.cat([model.encode(some) for some in clips.split(at_once)]).double()
     return LatentStatistics(z_NCTHW.mean((0, 3, 4)), z_NCTHW.std((0, 3, 4)))
 
 
@@ -278,24 +286,43 @@ def _clips(source: Source, recipe: TokenizerRecipe, count: int) -> Float[Tensor,
     return torch.cat([video for video in found if video.shape[1:] == found[0].shape[1:]])[:count]
 
 
-def _validation_clips(recipe: TokenizerRecipe, data: Path, source: Source) -> list[UInt8[np.ndarray, "T H W 3"]]:
+def _validation_clips(
+    recipe: TokenizerRecipe, data: Path, source: Source, say: Callable[[str], None]
+) -> list[UInt8[np.ndarray, "T H W 3"]]:
+    """Centres of the first clips that can be read."""
     aside = data / DEVELOPMENT
     held = open_source(aside) if aside.is_file() else source
-    clips = []
-    for index in range(min(recipe.validation_clips, len(held))):
-        about = held.describe(index)
-        count = min(max(recipe.data.frames), about.frames)
-        side = recipe.data.crop or max(recipe.data.sides)
-        frames = held.read(index, 0, count, 1)
+    side = recipe.data.crop or max(recipe.data.sides)
+    clips: list[np.ndarray] = []
+    for index in range(len(held)):
+        if len(clips) == recipe.validation_clips:
+            break
+        try:
+            frames = held.read(index, 0, min(max(recipe.data.frames), held.describe(index).frames), 1)
+        except (InputError, OSError) as error:
+            say(f"not validated on: {' '.join(str(error).split())}")
+            continue
         top, left = (max(0, size - side) // 2 for size in frames.shape[1:3])
-        clips.append(frames[:, top : top + side, left : left + side])
+        clips.append(frames[:, top : top + side, left : left + side].copy())  # the rest of the frames is let go
     return clips
 
 
-def _remember(recipe: TokenizerRecipe, out: Path, *, resume: bool, first: bool) -> None:
-    """Keep the recipe in the run's folder, and see that a run which goes on has the same."""
+def _remember(
+    recipe: TokenizerRecipe, networks: Mapping[str, str], out: Path, *, resume: bool, first: bool
+) -> Callable[[], None]:
+    """Keep recipe and digests of the loss's networks in the run's folder; a run that goes on must have the same.
+
+    Returns:
+        What keeps them anew, for a run that went on and may have another length.
+    """
     path = out / "recipe.json"
-    mine = json.loads(to_json(asdict(recipe)))
+    mine = json.loads(to_json(asdict(recipe))) | {"networks": dict(networks)}
+
+    def keep() -> None:
+        if first:
+            out.mkdir(parents=True, exist_ok=True)
+            write_whole(path, to_json(mine, indent=1).encode())
+
     if resume and path.exists():
         try:
             theirs = json.loads(path.read_bytes())
@@ -304,19 +331,18 @@ def _remember(recipe: TokenizerRecipe, out: Path, *, resume: bool, first: bool) 
             raise InputError(f"{path}: is damaged; name another folder") from error
         if differing:
             name = differing[0]
-            raise InputError(f"{path}: was begun with {name} {theirs[name]}, now {mine[name]}; name another folder")
-    elif first and not (out / "checkpoints").exists():
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(path, to_json(mine, indent=1).encode())
+            way = "give the same --networks" if name == "networks" else "name another folder"
+            raise InputError(f"{path}: was begun with {name} {theirs[name]}, now {mine[name]}; {way}")
+    elif not (out / "checkpoints").exists():
+        keep()
+    return keep
 
 
-def _whole(model: CausalTokenizer, recipe: TokenizerRecipe) -> CausalTokenizer:
+def _whole(model: CausalTokenizer) -> CausalTokenizer:
     """An unwrapped copy on the CPU; every process must ask."""
-    if recipe.start == "pca":
-        pca_start.finish(model)
     state = {name: whole_tensor(value.detach()).cpu() for name, value in named_parameters(model).items()}
     whole = CausalTokenizer(model.config)
-    whole.load_state_dict(state)
+    whole.load_state_dict(pca_start.finished(model, state))
     return whole.eval()
 
 
