@@ -334,6 +334,12 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_at_the_next_step(line
     assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4, 5]
 
 
+def test_a_disk_too_full_for_a_line_of_figures_is_named(line: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*/metrics\.jsonl'"):
+        train(line.Line(), line.PointStream(), line.config_of(FIELDS), tmp_path, say=silent)
+
+
 def test_what_cannot_be_trained_is_named(line: ModuleType, tmp_path: Path) -> None:
     adamw = OptimizerConfig(rate=1.0)
     for fields, said in (

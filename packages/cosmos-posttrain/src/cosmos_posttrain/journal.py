@@ -58,13 +58,19 @@ class Journal:
             figures: numbers by name, "loss" first.
             samples: of the step, over all processes.
             last: whether it is the last step, or one with validation figures.
+
+        Raises:
+            OSError: the record cannot be written.
         """
         now = time.monotonic()
         self._samples += samples
         held = self._memory.most()
         seconds = round(now - self._began, 3)
-        with self._lines.open("a") as file:
-            file.write(to_json({"step": step, **figures, "seconds": seconds}) + "\n")
+        try:
+            with self._lines.open("a") as file:
+                file.write(to_json({"step": step, **figures, "seconds": seconds}) + "\n")
+        except OSError as error:  # one of a full disk names no file
+            raise OSError(error.errno, error.strerror, str(self._lines)) from error
         for name, value in figures.items():
             self._board.add_scalar(name, value, step)
         if self._wandb is not None:

@@ -128,8 +128,7 @@ def make_state(
 def _is_like(value: object, usual: object) -> bool:
     """Whether a value is of the kind of an option's default, of which None may be a switch or a number."""
     if isinstance(usual, tuple):
-        alike = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == len(usual)
-        return alike and all(map(_is_like, value, usual))
+        return isinstance(value, list | tuple) and len(value) == len(usual) and all(map(_is_like, value, usual))
     if isinstance(usual, bool):
         return isinstance(value, bool)
     if usual is None:
