@@ -2,7 +2,7 @@
 
     [torchrun --nproc-per-node 2] python line.py RUN CONFIG [RUN CONFIG ...] [--resume] [--kill-at STEP]
 
-Configs are JSON. For each it prints the trained parameters as JSON.
+Configs are JSON, with `late` beside the loop's fields. For each it prints the trained parameters as JSON.
 """
 
 import argparse
@@ -55,33 +55,46 @@ class PointStream:
 
 
 class Line:
-    """Fit a map with two blocks that repeat; with `noisy`, noise comes from torch's global generator."""
+    """Fit a map with two blocks that repeat; with `noisy`, noise comes from torch's global generator.
 
-    def __init__(self, *, noisy: bool = True) -> None:
+    With `late`, a second module takes part in the loss from that step on.
+    """
+
+    def __init__(self, *, noisy: bool = True, late: int = 0) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(1)
             self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 6)) for _ in range(2))
             self.module = nn.Sequential(*self.blocks, nn.Linear(6, 3))
-        self.noisy = noisy
+            self.second = nn.Linear(6, 3) if late else None
+        self.noisy, self.late = noisy, late
 
     def shard(self, parallel: Parallel) -> None:
         for index in range(2):
             self.module[index] = parallel.block(self.module[index])
         parallel.whole(self.module)
+        if self.second is not None:
+            parallel.whole(self.second)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        second = {} if self.second is None else named_parameters(self.second)
+        return named_parameters(self.module) | {f"second.{name}": value for name, value in second.items()}
 
     def groups(self) -> list[ParameterGroup]:
-        return [ParameterGroup(parameters=named_parameters(self.module))]
+        return [ParameterGroup(parameters=self.parameters())]
 
     def loss(self, batch: Points, step: int) -> dict[str, Tensor]:
         x = batch.x + 0.1 * torch.randn_like(batch.x) if self.noisy else batch.x
-        error = (self.module(x) - batch.x[:, :3]).square().mean()
+        made = self.module(x)
+        if self.second is not None and step >= self.late:
+            made = made + self.second(x)
+        error = (made - batch.x[:, :3]).square().mean()
         return {"loss": error, "half": error / 2}
 
     def validate(self) -> dict[str, float | np.ndarray]:
         return {"score": float(self.module(torch.ones(2, 6)).sum()), "grid": np.zeros((4, 5, 3), np.uint8)}
 
     def weights(self) -> dict[str, list[Any]]:
-        return {name: whole_tensor(value.detach()).tolist() for name, value in named_parameters(self.module).items()}
+        return {name: whole_tensor(value.detach()).tolist() for name, value in self.parameters().items()}
 
 
 def config_of(fields: dict[str, Any]) -> LoopConfig:
@@ -109,7 +122,7 @@ def main() -> None:
         rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         for run, text in zip(args.runs[::2], args.runs[1::2], strict=True):
             config = json.loads(text)
-            line = Line(noisy=world == 1 and "parallel" not in config)
+            line = Line(noisy=world == 1 and "parallel" not in config, late=config.pop("late", 0))
             stream = PointStream(rank, world, seen)
             run_loop(line, stream, config_of(config), Path(run), resume=args.resume, say=lambda line: None)
             weights = line.weights()

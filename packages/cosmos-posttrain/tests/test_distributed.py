@@ -38,6 +38,7 @@ FIELDS: dict[str, Any] = {
     "validate_every": 5,
     "parallel": {},
 }
+LATE = {"late": 5}
 MUON = {"optimizer": {"name": "muon", "rate": 0.01}}
 TWO: dict[str, dict[str, Any]] = {
     "ddp": {"parallel": {"weights": "replicated"}},
@@ -136,8 +137,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(place: Path) -> dict[str, Weights]:
-    """What one process trains: as it is, accumulating, and with Muon."""
-    return run(place / "alone", 1, {"plain": {}, "accumulating": {"accumulate": 2}, "muon": MUON})
+    """What one process trains: as it is, accumulating, with Muon, and with a module that comes late."""
+    return run(place / "alone", 1, {"plain": {}, "accumulating": {"accumulate": 2}, "muon": MUON, "late": LATE})
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +169,7 @@ def test_four_processes_make_two_copies_of_two_parts(alone: dict[str, Weights], 
 def handed(steps: int) -> dict[str, dict[str, Any]]:
     """Runs cut short after so many steps."""
     cut = {"steps": steps, "parallel": {"weights": "sharded"}}
-    return {"handed plain": cut, "handed muon": {**cut, **MUON}}
+    return {"handed plain": cut, "handed muon": {**cut, **MUON}, "handed late": {**cut, **LATE}}
 
 
 def test_checkpoints_go_from_two_processes_to_one_and_back(
@@ -177,7 +178,7 @@ def test_checkpoints_go_from_two_processes_to_one_and_back(
     assert losses(place / "together/handed plain") == pytest.approx(losses(place / "alone/plain")[:3], abs=1e-5)
     run(place / "together", 1, {name: {**row, "parallel": {}} for name, row in handed(6).items()}, "--resume")
     got = run(place / "together", 2, handed(9), "--resume")
-    for name in ("plain", "muon"):
+    for name in ("plain", "muon", "late"):
         assert_same(got[f"handed {name}"], alone[name])
         found, wanted = losses(place / f"together/handed {name}"), losses(place / "alone" / name)
         assert found == pytest.approx(wanted, abs=1e-5)
@@ -269,3 +270,13 @@ def test_a_game_goes_from_two_processes_to_one_before_it_has_begun(
     assert main(game(material, "game together/handed", {}, "--resume")) == 0
     assert_same_figures(rows(game_together / "handed"), rows(game_alone / "plain"))
     assert_same_models(game_together / "handed", game_alone / "plain")
+
+
+def test_where_one_process_cannot_write_all_stop_with_the_reason(tmp_path: Path) -> None:
+    launch(2, SCRIPT.with_name("failing_writer.py"), str(tmp_path), json.dumps(FIELDS))
+    for name, reason in (("sum", "Input/output error"), ("limit", "File too large")):
+        for rank in range(2):
+            said = (tmp_path / f"{name}-{rank}.txt").read_text()
+            assert f"{reason}: it is not written" in said
+            assert said.endswith(f"{name}/checkpoints/step-3'")
+        assert not any((tmp_path / name / "checkpoints").iterdir())

@@ -1,5 +1,7 @@
 """Optimisers by name: groups, rates, state that is saved and loaded, and what is refused."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -40,7 +42,7 @@ def test_state_goes_through_named_tensors_bit_for_bit(name: str) -> None:
     saved = {key: value.clone() for key, value in state_tensors(first, cut).items()}
     second = build(config, [ParameterGroup(parameters=cut)])
     before = [value.detach().clone() for value in cut.values()]
-    make_state(second)
+    make_state(second, cut, saved)
     assert all(torch.equal(a, b) for a, b in zip(before, cut.values(), strict=True))
     assert all(value.grad is None for value in cut.values())
     found = state_tensors(second, cut)
@@ -49,6 +51,18 @@ def test_state_goes_through_named_tensors_bit_for_bit(name: str) -> None:
         value.copy_(saved[key])
     steps(second, cut, 3, 3)
     assert all(torch.equal(a, b) for a, b in zip(whole.values(), cut.values(), strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_parameter_without_a_gradient_so_far_gets_no_state(name: str) -> None:
+    config = OptimizerConfig(name=name, rate=0.01)
+    values = parameters()
+    first, second = (build(config, [ParameterGroup(parameters=values)]) for _ in range(2))
+    steps(first, {"a": values["a"]}, 0, 3)
+    saved = state_tensors(first, values)
+    make_state(second, values, saved)
+    assert state_tensors(second, values).keys() == saved.keys()
+    assert values["b"] not in second.state
 
 
 def test_groups_have_their_own_rate_and_decay() -> None:
@@ -70,8 +84,36 @@ def test_groups_have_their_own_rate_and_decay() -> None:
         ({"name": "adamm", "rate": 1.0}, "no optimizer 'adamm': there are .*adamw"),
         ({"name": "sgd", "rate": 1.0, "options": {"betas": 1}}, "sgd has no option 'betas': it takes momentum"),
         ({"name": "sgd", "rate": 1.0, "options": {"lr": 1}}, "no option 'lr'"),
+        ({"name": "adam", "rate": 1.0, "options": {"differentiable": True}}, "no option 'differentiable'"),
+        ({"name": "muon", "rate": 1.0, "options": {"parameters": []}}, "no option 'parameters'"),
+        ({"name": "sparseadam", "rate": 1.0}, "no optimizer 'sparseadam'"),
+        ({"rate": float("inf")}, "rate is inf"),
+        ({"rate": 1.0, "options": {"betas": "fast"}}, r"has betas 'fast': give something like \(0\.9, 0\.999\)"),
+        ({"rate": 1.0, "options": {"betas": [0.9]}}, r"has betas \[0\.9\]"),
+        ({"rate": 1.0, "options": {"betas": [0.9, None]}}, r"has betas \[0\.9, None\]"),
+        ({"rate": 1.0, "options": {"weight_decay": True}}, "has weight_decay True: give something like 0.01"),
+        ({"rate": 1.0, "options": {"amsgrad": 1}}, "has amsgrad 1: give something like False"),
+        ({"rate": 1.0, "options": {"foreach": "yes"}}, "has foreach 'yes'"),
     ],
 )
-def test_another_optimizer_is_refused(fields: dict[str, object], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_another_optimizer_is_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said) as raised:
         OptimizerConfig(**fields)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_option_out_of_its_range_is_one_line() -> None:
+    config = OptimizerConfig(rate=1.0, options={"betas": [1.5, 0.9]})
+    with pytest.raises(InputError, match=r"adamw does not take {'betas': \[1\.5, 0\.9\]}: Invalid beta .* 1\.5"):
+        build(config, [ParameterGroup(parameters=parameters())])
+
+
+@pytest.mark.parametrize(
+    "options", [{"betas": [0.5, 0.9], "eps": 1, "amsgrad": True, "foreach": None}, {"foreach": False, "fused": None}]
+)
+def test_options_of_their_kinds_are_taken(options: dict[str, Any]) -> None:
+    values = parameters()
+    optimizer = build(OptimizerConfig(rate=1.0, options=options), [ParameterGroup(parameters=values)])
+    steps(optimizer, values, 0, 1)
+    taken = {name: optimizer.defaults[name] for name in options}
+    assert taken == options | ({"betas": tuple(options["betas"])} if "betas" in options else {})

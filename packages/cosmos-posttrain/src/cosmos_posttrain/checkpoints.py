@@ -7,30 +7,35 @@ name when every process has finished its part.
 
 import hashlib
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from json import loads
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
+from torch.distributed.checkpoint.storage import WriteResult
+from torch.futures import Future
 
 from cosmos_posttrain.parallel import Parallel
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.atomic import write_whole
 from cosmos_tokenizer.jsontext import to_json
 
+T = TypeVar("T")
+
 _PROGRESS, _WHOLE = "progress.json", "whole.json"
-_POLL_SECONDS = 0.05
 
 
 class Checkpoints:
@@ -57,11 +62,22 @@ class Checkpoints:
             OSError: the one before could not be written. What was saved earlier is still there.
         """
         self.wait()
-        partial = self.folder / f"step-{step}.partial"
-        partial.mkdir(parents=True, exist_ok=True)
         copied = BlockingAsyncStager().stage(dict(tensors))
-        self._writing = Thread(target=self._write, args=(step, partial, copied, dict(progress)), name="checkpoint")
+        self._writing = Thread(target=self._write, args=(step, copied, dict(progress)), name="checkpoint")
         self._writing.start()
+
+    def poll(self) -> None:
+        """See, without waiting, whether the checkpoint that is being written has failed; every process must ask.
+
+        Raises:
+            OSError: it could not be written, which all processes are told by the same call.
+        """
+        if self._writing is None:
+            return
+        mine = {"writing": self._writing.is_alive(), "failed": self._failure is not None}
+        told = self._parallel.mean({name: torch.tensor(float(value)) for name, value in mine.items()})
+        if told["failed"] or not told["writing"]:
+            self.wait()
 
     def wait(self) -> None:
         """Wait for the checkpoint that is being written.
@@ -82,14 +98,15 @@ class Checkpoints:
 
     def restore(
         self,
-        tensors: Callable[[dict[str, Any]], Mapping[str, Tensor]],
+        tensors: Callable[[dict[str, Any], frozenset[str]], Mapping[str, Tensor]],
         say: Callable[[str], None],
     ) -> dict[str, Any] | None:
         """Read the newest whole checkpoint into tensors, in place, and return its progress; None if there is none.
 
         Args:
-            tensors: gives, for the progress of that checkpoint, tensors by name, of the shapes that were saved, or
-                raises if it is not of this run; parts of tensors get their parts.
+            tensors: takes the progress and the names of the tensors that were saved, and gives the tensors of those
+                names to read into, of the shapes that were saved, or raises if the checkpoint is not of this run; parts
+                of tensors get their parts.
             say: takes a line for each damaged checkpoint.
 
         Raises:
@@ -100,41 +117,61 @@ class Checkpoints:
             return None
         path = self.folder / found
         progress = loads((path / _PROGRESS).read_bytes())
-        into = dict(tensors(progress))
+        saved = frozenset(FileSystemReader(path).read_metadata().state_dict_metadata)
+        wanted = dict(tensors(progress, saved))
+        unlike = "its tensors are those of another network or optimizer"
+        if lacking := wanted.keys() - saved:
+            raise InputError(f"{path}: {unlike} (there is no {min(lacking)}); name another folder")
+        if more := saved - wanted.keys():
+            raise InputError(f"{path}: {unlike} (there is {min(more)} too); name another folder")
         try:
             with one_process_is_fine():
-                state_dict_loader.load(into, storage_reader=FileSystemReader(path), process_group=self._group)
+                state_dict_loader.load(wanted, storage_reader=FileSystemReader(path), process_group=self._group)
         except (CheckpointException, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1]
-            what = "its tensors are those of another network or optimizer"
-            raise InputError(f"{path}: {what} ({reason}); name another folder") from error
+            raise InputError(f"{path}: {unlike} ({reason}); name another folder") from error
         return progress
 
-    def _write(self, step: int, partial: Path, tensors: dict[str, Any], progress: dict[str, Any]) -> None:
-        rank, world = self._parallel.rank, self._parallel.world
-        try:
-            writer = FileSystemWriter(partial, single_file_per_rank=True, overwrite=True)
-            state_dict_saver.save(tensors, storage_writer=writer, process_group=self._group)
-            sums = {path.name: _sum(path) for path in partial.glob(f"__{rank}_*")}
-            write_whole(partial / f"rank-{rank}.json", to_json(sums).encode())
-            if rank == 0:
-                self._finish(step, partial, world, progress)
-        except BaseException as error:
-            self._failure = _as_os_error(error)
-            if rank == 0:
-                shutil.rmtree(partial, ignore_errors=True)
-
-    def _finish(self, step: int, partial: Path, world: int, progress: dict[str, Any]) -> None:
-        parts = [partial / f"rank-{rank}.json" for rank in range(world)]
-        while not all(part.exists() for part in parts):
-            time.sleep(_POLL_SECONDS)
-        write_whole(partial / _PROGRESS, to_json(progress).encode())
-        sums = {name: value for part in parts for name, value in loads(part.read_bytes()).items()}
-        sums |= {path.name: _sum(path) for path in (partial / ".metadata", partial / _PROGRESS)}
-        for part in parts:
-            part.unlink()
-        write_whole(partial / _WHOLE, to_json(sums).encode())
+    def _write(self, step: int, tensors: dict[str, Any], progress: dict[str, Any]) -> None:
         target = self.folder / f"step-{step}"
+        partial = target.with_name(f"{target.name}.partial")
+        first = self._parallel.rank == 0
+        try:
+            parts = self._together(lambda: self._write_part(partial, tensors))
+            sums = {name: value for part in parts for name, value in part.items()}
+            self._together(lambda: self._finish(partial, target, progress, sums) if first else None)
+        except BaseException as error:
+            if first:
+                shutil.rmtree(partial, ignore_errors=True)
+            self._failure = _naming(target, error)
+
+    def _together(self, do: Callable[[], T]) -> list[T]:
+        """What ``do`` gives in each process; where it fails in one, it fails in all."""
+        if self._group is None:
+            return [do()]
+        mine: tuple[list[T], BaseException | None]
+        try:
+            mine = [do()], None
+        except BaseException as error:
+            failure = _cause(error)
+            # Others can be told of any OSError, but not of every error there may be.
+            mine = [], failure if isinstance(failure, OSError) else RuntimeError(repr(failure))
+        told = [mine] * self._parallel.world
+        dist.all_gather_object(told, mine, group=self._group)
+        for _, failure in told:
+            if failure is not None:
+                raise failure
+        return [value for values, _ in told for value in values]
+
+    def _write_part(self, partial: Path, tensors: dict[str, Any]) -> dict[str, str]:
+        """Write what this process holds, and return the sums of its files."""
+        state_dict_saver.save(tensors, storage_writer=_Writer(partial), process_group=self._group)
+        return {path.name: _sum(path) for path in partial.glob(f"__{self._parallel.rank}_*")}
+
+    def _finish(self, partial: Path, target: Path, progress: dict[str, Any], sums: dict[str, str]) -> None:
+        write_whole(partial / _PROGRESS, to_json(progress).encode())
+        sums |= {path.name: _sum(path) for path in (partial / ".metadata", partial / _PROGRESS)}
+        write_whole(partial / _WHOLE, to_json(sums).encode())
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         for old in self._steps()[: -self._kept]:
@@ -149,12 +186,21 @@ class Checkpoints:
             if reason is None:
                 return path.name
             say(f"{path}: is damaged ({reason}); the one before it is taken")
-            path.rename(path.with_name(f"damaged-{path.name}"))
+            path.rename(_unused(path.with_name(f"damaged-{path.name}")))
         return None
 
     def _steps(self) -> list[int]:
         names = [path.name.removeprefix("step-") for path in self.folder.glob("step-*")]
         return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _unused(path: Path) -> Path:
+    """That name, or the first of NAME-2, NAME-3, ... that nothing has."""
+    found, number = path, 1
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.name}-{number}")
+    return found
 
 
 def _damage(path: Path) -> str | None:
@@ -175,12 +221,47 @@ def _sum(path: Path) -> str:
         return f"{path.stat().st_size} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _as_os_error(error: BaseException) -> BaseException:
-    """The full disk or the like that is behind an error of ``torch.distributed.checkpoint``."""
+class _Writer(FileSystemWriter):
+    """Fails with the error of the file system, while it is still known: no other process is told what is behind one."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
+        with _causes():
+            return super().write_data(plan, planner)
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        with _causes():
+            super().finish(metadata, results)
+
+
+@contextmanager
+def _causes() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        cause = _cause(error)
+        if cause is error:
+            raise
+        raise cause from None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The full disk or the like that is behind an error; the error itself if nothing of the kind is."""
     if isinstance(error, CheckpointException):
         causes = [cause[0] for cause in error.failures.values()]
-        return next((cause for cause in causes if isinstance(cause, OSError)), error)
-    return error
+        return next((cause for cause in causes if isinstance(cause, OSError)), causes[0])
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, OSError):
+        # ``torch.save`` to a full disk complains of its own format, and has met the error on the way.
+        behind = behind.__cause__ or behind.__context__
+    return behind or error
+
+
+def _naming(checkpoint: Path, error: BaseException) -> BaseException:
+    cause = _cause(error)
+    if not isinstance(cause, OSError):
+        return cause
+    reason = f"{cause.strerror or cause}: it is not written, and those before it are still there"
+    return OSError(cause.errno, reason, str(checkpoint))
 
 
 @contextmanager

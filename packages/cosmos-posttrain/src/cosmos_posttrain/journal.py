@@ -3,6 +3,7 @@
 import json
 import re
 import resource
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -44,7 +45,7 @@ class Journal:
         self._lines = run / "metrics.jsonl"
         self._cut(first)
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
-        self._wandb = None if wandb is None else _wandb_run(wandb, run)
+        self._wandb = None if wandb is None else _wandb_run(wandb, run, anew=first == 0)
         self._began = self._reported = time.monotonic()
         self._samples = 0
         self._memory = Memory()
@@ -57,13 +58,19 @@ class Journal:
             figures: numbers by name, "loss" first.
             samples: of the step, over all processes.
             last: whether it is the last step, or one with validation figures.
+
+        Raises:
+            OSError: the record cannot be written.
         """
         now = time.monotonic()
         self._samples += samples
         held = self._memory.most()
         seconds = round(now - self._began, 3)
-        with self._lines.open("a") as file:
-            file.write(to_json({"step": step, **figures, "seconds": seconds}) + "\n")
+        try:
+            with self._lines.open("a") as file:
+                file.write(to_json({"step": step, **figures, "seconds": seconds}) + "\n")
+        except OSError as error:  # one of a full disk names no file
+            raise OSError(error.errno, error.strerror, str(self._lines)) from error
         for name, value in figures.items():
             self._board.add_scalar(name, value, step)
         if self._wandb is not None:
@@ -105,12 +112,16 @@ class Journal:
         write_whole(self._lines, "".join(line for line in lines if json.loads(line)["step"] <= step).encode())
 
 
-def _wandb_run(project: str, run: Path) -> Any:  # noqa: ANN401 - wandb is not there to be named
+def _wandb_run(project: str, run: Path, *, anew: bool) -> Any:  # noqa: ANN401 - wandb is not there to be named
     try:
         import wandb  # type: ignore[import-not-found]
     except ModuleNotFoundError as error:
         raise InputError("logging to Weights & Biases needs it: pip install 'cosmos-posttrain[wandb]'") from error
-    return wandb.init(project=project, name=run.name, dir=str(run), id=run.name, resume="allow")
+    # Folders of one name are many, and each is a run of its own, found again when it is resumed.
+    kept = run / "wandb-id"
+    if anew or not kept.exists():
+        write_whole(kept, secrets.token_hex(8).encode())
+    return wandb.init(project=project, name=run.resolve().name, dir=str(run), id=kept.read_text(), resume="allow")
 
 
 class Memory:

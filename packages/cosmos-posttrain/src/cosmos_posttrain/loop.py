@@ -7,7 +7,7 @@ resumed ends with the same weights, bit for bit, as one that was not.
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -117,8 +117,9 @@ class LoopConfig:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if not self.clip > 0:
             raise InputError(f"clip is {self.clip}: it must be positive")
-        if self.most_not_finite < 0:
-            raise InputError(f"most_not_finite is {self.most_not_finite}: give a number from 0 up")
+        for name in ("most_not_finite", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}: give a number from 0 up")
         names = [average.name for average in self.averages]
         if len(set(names)) < len(names):
             raise InputError(f"averages has {', '.join(names)}: each profile once")
@@ -148,7 +149,8 @@ def train(
         say: takes each line of progress, in the first process.
 
     Raises:
-        InputError: the folder already holds a run, or its checkpoint belongs to another config or network.
+        InputError: the folder already holds a run, or its checkpoint belongs to another config or network, or lies
+            behind the last step.
         FloatingPointError: too many steps were not finite.
         OSError: a checkpoint cannot be written; those before it are still there.
     """
@@ -197,6 +199,7 @@ class _Run(Generic[B]):
             journal = Journal(self.run, steps=config.steps, first=first, wandb=config.wandb, say=self.say)
         try:
             for step in range(first, config.steps):
+                self.checkpoints.poll()
                 figures, samples = self._step(step, journal)
                 done = step + 1
                 validated = done == config.steps or done % config.validate_every == 0
@@ -295,12 +298,17 @@ class _Run(Generic[B]):
             | {f"averages.{name}": value for name, value in self.averages.tensors().items()}
         )
 
+    def _tensors_like(self, saved: Mapping[str, Any], names: Collection[str]) -> dict[str, Tensor]:
+        """What a checkpoint with that progress and tensors of these names is read into."""
+        self._check(saved)
+        mark = "optimizer."
+        state = {name.removeprefix(mark) for name in names if name.startswith(mark)}
+        optimizers.make_state(self.optimizer, self.parameters, state)
+        return self._tensors()
+
     def _save(self, step: int) -> None:
         self.progress.step = step
-        # A term that begins later has left the optimiser no state of its weights so far.
-        untouched = [name for name, value in self.parameters.items() if not self.optimizer.state[value]]
-        about = asdict(self.progress) | {"config": _plain(self.config), "untouched": untouched}
-        self.checkpoints.save(step, self._tensors(), about)
+        self.checkpoints.save(step, self._tensors(), asdict(self.progress) | {"config": _plain(self.config)})
 
     def _begun(self) -> _Progress:
         if self.parallel.first(self.checkpoints.exist()):
@@ -315,15 +323,12 @@ class _Run(Generic[B]):
         self.say(f"{self.run}: resumed behind step {saved['step']}")
         return _Progress(step=saved["step"], not_finite=saved["not_finite"], batches=saved["batches"])
 
-    def _tensors_like(self, saved: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Tensors of the names that a checkpoint holds."""
-        self._check_config(saved)
-        optimizers.make_state(self.optimizer)
-        for name in self.parameters.keys() & saved.get("untouched", ()):
-            self.optimizer.state.pop(self.parameters[name], None)
-        return self._tensors()
-
-    def _check_config(self, saved: Mapping[str, Any]) -> None:
+    def _check(self, saved: Mapping[str, Any]) -> None:
+        if saved["step"] > self.config.steps:
+            raise InputError(
+                f"{self.run} has done {saved['step']} steps, and steps is {self.config.steps}: resume with "
+                f"{saved['step']} or more, or name another folder"
+            )
         mine = _plain(self.config)
         for name, value in saved["config"].items():
             if name not in MAY_CHANGE and mine.get(name) != value:

@@ -1,7 +1,8 @@
 """Optimisers by name: those of ``torch.optim``, and this package's Muon, with their state as named tensors."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,11 @@ from torch import Tensor, nn
 
 from cosmos_posttrain.muon import Muon
 from cosmos_tokenizer import InputError
+
+# Their steps take sparse gradients, or a function that makes them.
+_UNFIT = ("LBFGS", "SparseAdam")
+# The rate has a field of its own; a step that is differentiated cannot write into parameters.
+_NO_OPTIONS = ("lr", "differentiable")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,13 +41,17 @@ class OptimizerConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.rate > 0:
-            raise InputError(f"optimizer.rate is {self.rate}: it must be positive")
-        known = inspect.signature(optimizer_class(self.name)).parameters
-        for option in self.options:
-            if option not in known or option in ("params", "lr"):
-                takes = ", ".join(name for name in known if name not in ("params", "lr"))
-                raise InputError(f"optimizer {self.name} has no option {option!r}: it takes {takes}")
+        if not 0 < self.rate < math.inf:
+            raise InputError(f"optimizer.rate is {self.rate}: it must be positive and finite")
+        _, *known = inspect.signature(optimizer_class(self.name)).parameters.values()
+        usual = {option.name: option.default for option in known if option.name not in _NO_OPTIONS}
+        for option, value in self.options.items():
+            if option not in usual:
+                raise InputError(f"optimizer {self.name} has no option {option!r}: it takes {', '.join(usual)}")
+            if not _is_like(value, usual[option]):
+                raise InputError(
+                    f"optimizer {self.name} has {option} {value!r}: give something like {usual[option]!r}, its default"
+                )
 
 
 def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
@@ -53,7 +63,7 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     found = {
         known.lower(): value
         for known, value in vars(torch.optim).items()
-        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and known not in ("Optimizer", "LBFGS")
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and known not in ("Optimizer", *_UNFIT)
     } | {"muon": Muon}
     if name.lower() not in found:
         raise InputError(f"no optimizer {name!r}: there are {', '.join(sorted(found))}")
@@ -61,7 +71,11 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
 
 
 def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.optim.Optimizer:
-    """The optimiser of some groups; ``set_rate`` sets what they share."""
+    """The optimiser of some groups; ``set_rate`` sets what they share.
+
+    Raises:
+        InputError: an option is out of its range.
+    """
     wanted = []
     for group in groups:
         row: dict[str, Any] = {"params": list(group.parameters.values()), "rate": group.rate}
@@ -69,7 +83,10 @@ def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.op
             row["weight_decay"] = group.weight_decay
         wanted.append(row)
     options: dict[str, Any] = {"lr": config.rate, **config.options}
-    return optimizer_class(config.name)(wanted, **options)
+    try:
+        return optimizer_class(config.name)(wanted, **options)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"optimizer {config.name} does not take {dict(config.options)}: {error}") from error
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -83,20 +100,37 @@ def state_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.
     return {
         f"{name}.{entry}": value
         for name, parameter in parameters.items()
-        for entry, value in optimizer.state[parameter].items()
+        for entry, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
 
 
-def make_state(optimizer: torch.optim.Optimizer) -> None:
-    """Bring a new optimiser's state into being, for a checkpoint to be loaded into; parameters stay as they are."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def make_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], saved: Collection[str]
+) -> None:
+    """Bring a new optimiser's state into being, for a checkpoint to be loaded into; parameters stay as they are.
+
+    Only parameters of which ``saved`` has a ``PARAMETER.ENTRY`` get one: a parameter without a gradient so far has no
+    state, and its first step is not its second.
+    """
+    with_state = {entry.rpartition(".")[0] for entry in saved}
     rates = [group["lr"] for group in optimizer.param_groups]
-    for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
+    for name, parameter in parameters.items():
+        parameter.grad = torch.zeros_like(parameter) if name in with_state else None
     for group in optimizer.param_groups:
         group["lr"] = 0.0
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
+
+
+def _is_like(value: object, usual: object) -> bool:
+    """Whether a value is of the kind of an option's default, of which None may be a switch or a number."""
+    if isinstance(usual, tuple):
+        return isinstance(value, list | tuple) and len(value) == len(usual) and all(map(_is_like, value, usual))
+    if isinstance(usual, bool):
+        return isinstance(value, bool)
+    if usual is None:
+        return value is None or isinstance(value, bool | int | float)
+    return isinstance(value, int | float) and not isinstance(value, bool)
