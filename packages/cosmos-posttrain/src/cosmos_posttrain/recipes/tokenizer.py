@@ -105,7 +105,7 @@ _RELEASED = TokenizerRecipe(
         validate_every=5000,
     ),
     data=StreamConfig(batch=8, frames=(121,), sides=(360, 720), crop=256),
-    terms=TermWeights(**RELEASED, features="vgg16"),
+    terms=replace(TermWeights(features="vgg16"), **RELEASED),
 )
 
 RECIPES = {
@@ -127,7 +127,7 @@ RECIPES = {
     "nano-cv8x8x8": _LONG,
     "nano-dv8x16x16": replace(_LONG, preset="nano-dv8x16x16"),
     "tokenizer-released": _RELEASED,
-    "tokenizer-posttrain": replace(_RELEASED, terms=TermWeights(**POST_TRAINING, features="vgg16")),
+    "tokenizer-posttrain": replace(_RELEASED, terms=replace(TermWeights(features="vgg16"), **POST_TRAINING)),
 }
 """Name to recipe: one that runs in seconds, the shipped nanos, the released networks' as far as it is known, and what
 NVIDIA's code post-trains those with, for `init`."""
