@@ -288,7 +288,7 @@ def smoke(session: nox.Session, package: str) -> None:
     strangers = [flat(name) for name in PACKAGES if name not in closure(package)]
     session.cd(session.create_tmp())
     if package == "cosmos-tokenizer":
-        shipped = "from cosmos_tokenizer import load; load('nano-cv4x8x8'); load('nano-dv4x8x8')"
+        shipped = "from cosmos_tokenizer import PRESETS, load; [load(name) for name in PRESETS if name[:4] == 'nano']"
         session.run("python", "-I", "-c", shipped)
     session.run("python", "-I", str(ROOT / "scripts" / "smoke.py"), str(ROOT), package, *strangers)
 

@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 DEVICE = "cuda"
-SHIPPED = ("nano-cv4x8x8", "nano-dv4x8x8")
+SHIPPED = ("nano-cv4x8x8", "nano-dv4x8x8", "nano-cv8x8x8", "nano-dv8x16x16")
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.parametrize(
         ),
     ],
 )
-SHIPPED = ("nano-cv4x8x8", "nano-dv4x8x8")
+SHIPPED = ("nano-cv4x8x8", "nano-dv4x8x8", "nano-cv8x8x8", "nano-dv8x16x16")
 # One group of the norm, as its kernel wants.
 TINY = replace(PRESETS["toy"], temporal_compression=4, spatial_compression=4, channel_multipliers=(1,), norm_groups=1)
 

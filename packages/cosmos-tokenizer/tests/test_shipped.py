@@ -11,7 +11,7 @@ from skimage import data
 from cosmos_tokenizer import CausalTokenizer, check_codec, load
 from cosmos_tokenizer.metrics import psnr_per_frame
 
-SHIPPED = {"nano-cv4x8x8": 25.5, "nano-dv4x8x8": 22.5}
+SHIPPED = {"nano-cv4x8x8": 25.5, "nano-dv4x8x8": 22.5, "nano-cv8x8x8": 23.0, "nano-dv8x16x16": 18.5}
 """Name to a PSNR in dB that damaged or untrained weights miss by far on a panned photograph."""
 
 WEIGHTS = resources.files("cosmos_tokenizer") / "weights"
@@ -72,8 +72,9 @@ def test_both_halves_run_under_autocast(shipped: tuple[str, CausalTokenizer], fo
         assert (got - wanted).norm() < 0.05 * wanted.norm()
 
 
-def test_latents_of_the_continuous_one_are_normalised_by_its_statistics() -> None:
-    model = load("nano-cv4x8x8")
+@pytest.mark.parametrize("name", [name for name in SHIPPED if "-cv" in name])
+def test_latents_of_continuous_ones_are_normalised_by_their_statistics(name: str) -> None:
+    model = load(name)
     clip = torch.from_numpy(data.astronaut()[:256, :256].copy()).permute(2, 0, 1)[None, :, None] / 127.5 - 1
     with torch.inference_mode():
         z = model.encode(clip)
