@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
 SHARED = ROOT / ".nox" / "shared"
 BIN = SHARED / ("Scripts" if os.name == "nt" else "bin")
+POSTTRAIN = str(BIN / "cosmos-posttrain")
 CONSTRAINTS = ROOT / "constraints.txt"
 DIST = ROOT / "dist"
 HEADING = """\
@@ -133,6 +134,14 @@ def python(session: nox.Session, *arguments: str) -> None:
     session.run(str(BIN / "python"), *arguments, external=True)
 
 
+def training_data(session: nox.Session) -> None:
+    """Footage, networks and a pool of clips in data/, as far as they are not there."""
+    python(session, "scripts/footage.py", "--out", "data/footage")
+    python(session, "scripts/networks.py", "--out", "data/networks")
+    if not Path("data/pool").exists():
+        session.run(POSTTRAIN, "pool", "data/footage", "data/pool", external=True)
+
+
 SHAPES = f"--jaxtyping-packages={','.join(map(flat, PACKAGES))},beartype.beartype"
 """The option that has pytest check shapes in signatures."""
 
@@ -155,15 +164,23 @@ def nano(session: nox.Session) -> None:
     share(session)
     name, *arguments = session.posargs
     run = f"runs/{name}"
-    command = str(BIN / "cosmos-posttrain")
-    python(session, "scripts/footage.py", "--out", "data/footage")
-    python(session, "scripts/networks.py", "--out", "data/networks")
-    if not Path("data/pool").exists():
-        session.run(command, "pool", "data/footage", "data/pool", external=True)
+    training_data(session)
     places = ["--data", "data/pool", "--networks", "data/networks", "--out", run]
-    session.run(command, "train", name, *places, "--resume", *arguments, external=True)
+    session.run(POSTTRAIN, "train", name, *places, "--resume", *arguments, external=True)
     weights = f"{run}/model.safetensors"
-    session.run(command, "compare", weights, "--footage", "data/footage", "--data", "data/pool", external=True)
+    session.run(POSTTRAIN, "compare", weights, "--footage", "data/footage", "--data", "data/pool", external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def ablation(session: nox.Session) -> None:
+    """A table of what wavelet, causality and factors are worth: under an hour of CPU; `-- --quick` to see that it runs.
+
+    Arguments go to the script: `nox -s ablation -- --threads 1`.
+    """
+    share(session)
+    training_data(session)
+    places = ["--data", "data/pool", "--footage", "data/footage", "--networks", "data/networks"]
+    python(session, "packages/cosmos-posttrain/benchmarks/ablation.py", *places, *session.posargs)
 
 
 @nox.session(venv_backend="none", tags=["checks"])
