@@ -1,6 +1,5 @@
 """Runs of the ablation's variants: data and judges that all share, training by the one loop, times and operations."""
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,11 +48,11 @@ class Plan:
     frames: int = 17
     batch: int = 4
     steps: int = 400
-    trial: int = 80
-    rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3)
+    trial: int = 100
+    rates: tuple[float, ...] = (4e-3, 8e-3, 16e-3)
     seeds: tuple[int, ...] = (0, 1)
     choosing: int = 16
-    judged: int = 64
+    judged: int = 32
     rounds: int = 12
 
 
@@ -67,14 +66,14 @@ class Result:
 
 
 class Ablation:
-    """Runs of all variants.
+    """Runs of all variants, each a folder of ``out``; those that are finished there are not run again.
 
     Raises:
         InputError: the pool, the held-out clips or the network are not there, or not what they should be.
     """
 
-    def __init__(self, data: Path, footage: Path, networks: Path | None, plan: Plan) -> None:
-        self._plan, self._source = plan, open_source(data)
+    def __init__(self, data: Path, footage: Path, networks: Path | None, out: Path, plan: Plan) -> None:
+        self._plan, self._source, self._out = plan, open_source(data), out
         development = clip_pool.open_split(data, "development", frames=plan.frames, side=CROP)[:, : plan.frames]
         rows, columns = (slice((size - CROP) // 2, (size + CROP) // 2) for size in development.shape[2:4])
         last = plan.choosing + plan.judged
@@ -161,8 +160,8 @@ class Ablation:
             seed=seed,
         )
         say = partial(print, f"{name}, seed {seed}, rate {rate:g}:", flush=True)
-        with tempfile.TemporaryDirectory() as run:
-            train(self._objective(model), self._batches(seed), config, run, say=say)
+        run = self._out / f"{name}, seed {seed}, rate {rate:g}, {steps} steps".replace(",", "").replace(" ", "-")
+        train(self._objective(model), self._batches(seed), config, run, resume=True, say=say)
         return model
 
     @torch.no_grad()
