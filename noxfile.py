@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
 SHARED = ROOT / ".nox" / "shared"
 BIN = SHARED / ("Scripts" if os.name == "nt" else "bin")
+POSTTRAIN = str(BIN / "cosmos-posttrain")
 CONSTRAINTS = ROOT / "constraints.txt"
 DIST = ROOT / "dist"
 HEADING = """\
@@ -133,6 +134,17 @@ def python(session: nox.Session, *arguments: str) -> None:
     session.run(str(BIN / "python"), *arguments, external=True)
 
 
+def training_data(session: nox.Session, *, clips: int = 6000, frames: int = 17) -> str:
+    """Footage, networks and a pool of clips in data/, as far as they are not there; returns the pool's folder."""
+    python(session, "scripts/footage.py", "--out", "data/footage")
+    python(session, "scripts/networks.py", "--out", "data/networks")
+    pool = f"data/pool-{frames}"
+    if not Path(pool).exists():
+        size = ["--clips", str(clips), "--frames", str(frames)]
+        session.run(POSTTRAIN, "pool", "data/footage", pool, *size, external=True)
+    return pool
+
+
 DISTRIBUTED = "packages/cosmos-posttrain/tests/test_distributed.py"
 SHAPES = f"--jaxtyping-packages={','.join(map(flat, PACKAGES))},beartype.beartype"
 """The option that has pytest check shapes in signatures."""
@@ -156,19 +168,24 @@ def nano(session: nox.Session) -> None:
     share(session)
     name, *arguments = session.posargs
     run = f"runs/{name}"
-    command = str(BIN / "cosmos-posttrain")
-    python(session, "scripts/footage.py", "--out", "data/footage")
-    python(session, "scripts/networks.py", "--out", "data/networks")
     # As many frames in both pools; the longer clips are for nets that halve time once more.
-    clips, frames = ("3000", "33") if "v8x" in name else ("6000", "17")
-    pool = f"data/pool-{frames}"
-    if not Path(pool).exists():
-        size = ["--clips", clips, "--frames", frames]
-        session.run(command, "pool", "data/footage", pool, *size, external=True)
+    pool = training_data(session, clips=3000, frames=33) if "v8x" in name else training_data(session)
     networks = ["--networks", "data/networks"]
-    session.run(command, "train", name, "--data", pool, *networks, "--out", run, "--resume", *arguments, external=True)
+    line = ["train", name, "--data", pool, *networks, "--out", run, "--resume", *arguments]
+    session.run(POSTTRAIN, *line, external=True)
     weights = f"{run}/model.safetensors"
-    session.run(command, "compare", weights, "--footage", "data/footage", "--data", pool, *networks, external=True)
+    session.run(POSTTRAIN, "compare", weights, "--footage", "data/footage", "--data", pool, *networks, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def ablation(session: nox.Session) -> None:
+    """A table of what wavelet, causality and factors are worth: under an hour of CPU; `-- --quick` to see that it runs.
+
+    Arguments go to the script: `nox -s ablation -- --threads 1`.
+    """
+    share(session)
+    places = ["--data", training_data(session), "--footage", "data/footage", "--networks", "data/networks"]
+    python(session, "packages/cosmos-posttrain/benchmarks/ablation.py", *places, *session.posargs)
 
 
 @nox.session(venv_backend="none", tags=["checks"])

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -131,6 +132,18 @@ def test_nano_hands_what_follows_the_name_to_training_alone(ran):
 def test_nano_without_a_name_says_so_before_anything_runs(ran, arguments):
     with pytest.raises(Refused, match="name what to train"):
         ran("nano", *arguments)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_ablation_makes_the_pool_where_it_is_missing_and_hands_on_its_arguments(ran, root, tmp_path, pooled):
+    if pooled:
+        (tmp_path / "data/pool-17").mkdir(parents=True)
+    commands = ran("ablation", "--quick")
+    names = [Path(command[1]).name for command in commands]
+    assert names == ["footage.py", "networks.py", *([] if pooled else ["pool"]), "ablation.py"]
+    assert (root / commands[-1][1]).is_file()
+    assert commands[-1][2:4] == ["--data", "data/pool-17"]
+    assert commands[-1][-1] == "--quick"
 
 
 def test_pins_are_two_sorted_groups_without_builds_local_names(noxfile):
