@@ -43,10 +43,12 @@ def _levels(half: Encoder | Decoder) -> Iterator[EncoderLevel | DecoderLevel]:
 
 
 def width(layer: TrunkLayer) -> int:
+    """Channels that the layer gives."""
     return layer.out_channels if isinstance(layer, SpatialConv) else layer.mix.out_channels
 
 
 def silence_branches(model: CausalTokenizer) -> None:
+    """Set to zero what residual blocks and attention add to the trunk."""
     for module in model.modules():
         if isinstance(module, ResBlock):
             set_zero(factors(module.conv2)[1])
@@ -56,6 +58,7 @@ def silence_branches(model: CausalTokenizer) -> None:
 
 
 def set_trunk_norms(model: CausalTokenizer) -> None:
+    """Give norms of the trunk the gain that undoes their division by what the constants make of the deviation."""
     for norm in _trunk_norms(model):
         norm.weight.fill_(CONSTANT * (2 / norm.num_channels) ** 0.5)
         norm.weight[-2:] = 0
@@ -107,11 +110,13 @@ def _projections(module: MidBlock) -> tuple[nn.Linear, nn.Linear]:
 
 
 def factors(layer: nn.Module) -> tuple[SpatialConv, TemporalConv]:
+    """The spatial and the temporal convolution of a factorised one."""
     assert isinstance(layer, FactorisedConv)
     return layer.spatial, layer.temporal
 
 
 def bias(layer: SpatialConv) -> Tensor:
+    """The layer's bias, which all of the tokenizer's convolutions have."""
     assert layer.bias is not None
     return layer.bias
 
@@ -126,6 +131,7 @@ def _freeze(layer: nn.Module, *, columns: bool = False) -> None:
 
 
 def hold_constants(layer: TemporalConv) -> None:
+    """Let the last two channels be the constants, whatever comes in."""
     layer.weight[-2:] = 0
     layer.bias[-2:] = torch.tensor([CONSTANT, -CONSTANT])
 
@@ -164,5 +170,6 @@ def set_identity(layer: nn.Module) -> None:
 
 
 def set_zero(layer: nn.Module) -> None:
+    """Set all of the layer's parameters to zero."""
     for parameter in layer.parameters():
         parameter.zero_()
