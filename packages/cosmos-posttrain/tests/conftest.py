@@ -1,8 +1,11 @@
 """What tests share: a small pool of clips as `clip_pool.build` would lay it out; networks and frames without chance."""
 
+import importlib.util
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -26,6 +29,18 @@ def small_pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
             clips.append(np.clip(127.5 + 30 * waves, 0, 255).astype(np.uint8))
         np.save(folder / f"{split}.npy", np.stack(clips))
     return folder
+
+
+@pytest.fixture
+def line() -> ModuleType:
+    """A small objective and its batches."""
+    spec = importlib.util.spec_from_file_location("line_of_tests", Path(__file__).with_name("line.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

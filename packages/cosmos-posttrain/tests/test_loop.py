@@ -1,6 +1,5 @@
 """The loop: exact resume after kills, averages, accumulation, steps that are not finite, and what it refuses."""
 
-import importlib.util
 import json
 import os
 import resource
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import wandb
 from PIL import Image
 
 from cosmos_posttrain import (
@@ -27,7 +25,6 @@ from cosmos_posttrain import (
     OptimizerConfig,
     ParallelConfig,
     ParameterGroup,
-    Schedule,
     train,
 )
 from cosmos_posttrain.averages import Average
@@ -42,18 +39,6 @@ FIELDS: dict[str, Any] = {
     "save_every": 4,
     "validate_every": 6,
 }
-
-
-@pytest.fixture
-def line() -> ModuleType:
-    """The objective and its batches."""
-    spec = importlib.util.spec_from_file_location("line_of_tests", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def silent(line: str) -> None:
@@ -375,51 +360,6 @@ def test_a_finished_run_goes_on_to_more_steps(line: ModuleType, tmp_path: Path) 
     train(line.Line(), line.PointStream(), line.config_of(fields | {"steps": 7}), tmp_path / "parts", say=silent)
     train(parts, line.PointStream(), line.config_of(fields), tmp_path / "parts", resume=True, say=silent)
     assert parts.weights() == whole.weights()
-
-
-def test_figures_go_to_wandb_too(line: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
-        monkeypatch.setenv(name, value)
-    logged: list[tuple[int, dict[str, float]]] = []
-    log = wandb.Run.log
-
-    def recorded(run: wandb.Run, figures: dict[str, float], step: int) -> None:
-        logged.append((step, figures))
-        log(run, figures, step=step)
-
-    monkeypatch.setattr(wandb.Run, "log", recorded)
-    train(line.Line(), line.PointStream(), line.config_of(FIELDS | {"wandb": "tests"}), tmp_path / "run", say=silent)
-    assert len(list((tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))) == 1
-    assert [step for step, _ in logged] == list(range(1, 14))
-    assert [figures["loss"] for _, figures in logged] == [row["loss"] for row in rows(tmp_path / "run")]
-
-
-def test_runs_of_one_name_are_apart_in_wandb_and_a_resumed_one_is_itself(
-    line: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[dict[str, Any]] = []
-
-    class Silent:
-        log = finish = staticmethod(lambda *given, **named: None)
-
-    monkeypatch.setattr(wandb, "init", lambda **given: begun.append(given) or Silent())
-    monkeypatch.chdir(tmp_path)
-    for run, steps in (("a/toy", 2), ("b/toy", 2), ("a/toy", 3), (".", 2)):
-        config = line.config_of(FIELDS | {"steps": steps, "schedule": {}, "wandb": "tests"})
-        train(line.Line(), line.PointStream(), config, Path(run), resume=True, say=silent)
-    first, second, resumed, here = (given["id"] for given in begun)
-    assert resumed == first
-    assert len({first, second, here}) == 3
-    assert [given["name"] for given in begun] == ["toy", "toy", "toy", tmp_path.name]
-
-
-def test_wandb_that_is_missing_is_one_line_that_names_the_extra(
-    line: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    config = LoopConfig(steps=1, optimizer=OptimizerConfig(rate=0.1), schedule=Schedule(), wandb="project")
-    with pytest.raises(InputError, match=r"pip install 'cosmos-posttrain\[wandb\]'"):
-        train(line.Line(), line.PointStream(), config, tmp_path, say=silent)
 
 
 @pytest.mark.parametrize("checkpointing", ["none", "selective", "full"])
