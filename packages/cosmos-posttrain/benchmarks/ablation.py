@@ -1,8 +1,8 @@
 """What wavelet, causality and factorised convolutions are worth in a small tokenizer, at one number of weights.
 
 Each variant (``ablation_variants.py``) is trained from random weights on the same batches for as many steps, at the
-best of a few learning rates by short trials of its own, and is judged on clips that none was trained on
-(``ablation_runs.py``). Prints a Markdown table; under an hour on two CPU cores.
+best of a few learning rates for that variant, and is judged on clips that none was trained on (``ablation_runs.py``).
+Prints a Markdown table; under an hour on two CPU cores.
 
     python benchmarks/ablation.py --data POOL --footage FOLDER [--networks FOLDER] [--out FOLDER] [--quick]
 
@@ -23,7 +23,7 @@ from ablation_variants import VARIANTS, weights, width
 from cosmos_posttrain.recipes.tokenizer import JUDGE
 from cosmos_tokenizer import InputError
 
-QUICK = Plan(frames=9, batch=2, steps=2, trial=1, rates=(2e-3,), seeds=(0,), choosing=1, judged=1, rounds=1)
+QUICK = Plan(frames=9, batch=2, steps=2, rates=(2e-3,), seeds=(0,), choosing=1, judged=1, rounds=1)
 HEADS = {"psnr": ("PSNR of {}, dB", 2), "perceptual_distance": ("distance of {}", 4)}
 """Heading of a figure's column, and its decimals."""
 
