@@ -1,0 +1,191 @@
+"""The diffusion transformer (arXiv 2501.03575, section 5.1): noisy latents to raw output. Read this first."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cosmos_diffusion.block import Block, KeysValues, Tables
+from cosmos_diffusion.channels import Conditions, InputChannels
+from cosmos_diffusion.config import DiTConfig
+from cosmos_diffusion.nn import Linear, modulated
+from cosmos_diffusion.noise_level import Modulation, NoiseEmbedding, NoiseLevel
+from cosmos_diffusion.patches import patchify, unpatchify
+from cosmos_diffusion.positions import LearnedPosition, RotaryGrid, SineCosinePosition
+from cosmos_tokenizer import InputError
+
+
+class Text(NamedTuple):
+    """Text as the blocks' cross-attentions ask for it, the same for every step: see ``DiT.prepare_text``."""
+
+    blocks: tuple[KeysValues, ...]
+
+
+class Level(NamedTuple):
+    """All modulations of some noise levels, which follow from those alone: see ``DiT.prepare_level``."""
+
+    blocks: tuple[Tables, ...]
+    last: Float[Tensor, "2 B t 1 D"]
+
+
+class DiT(nn.Module):
+    """One class for training and inference, for every conditioning of the family."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.channels = InputChannels(config)
+        t, h, w = config.patch
+        self.patch = Linear(config.input_channels * t * h * w, config.width)
+        self.rotary = RotaryGrid(config)
+        self.position: LearnedPosition | SineCosinePosition | None = None
+        if config.position != "none":
+            self.position = (LearnedPosition if config.position == "learned" else SineCosinePosition)(config)
+        self.noise = NoiseEmbedding(config)
+        projected = config.text_projection
+        self.text = Linear(projected, config.text_width, bias=True) if projected else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.last_modulation = Modulation(config, 2)
+        self.last = Linear(config.width, config.latent_channels * t * h * w)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Random weights as the released code draws them: linears by Xavier, the noise path at 0.02, gates shared.
+
+        What a fine-tune adds (actions, tokens) begins at zero.
+        """
+        for module in self.modules():
+            if isinstance(module, Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for layer in (self.noise.up, self.noise.down):
+            nn.init.normal_(layer.weight, std=0.02)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            for modulation in block.modulations:
+                assert isinstance(modulation, Modulation)
+                nn.init.zeros_(modulation.up.weight)
+        for mlp in (self.noise.action_shared, self.noise.action_embedding):
+            if mlp is not None:
+                nn.init.zeros_(mlp.down.weight)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """dtype of the weights, in which the network runs."""
+        return self.patch.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.patch.weight.device
+
+    def forward(
+        self,
+        latents: Float[Tensor, "B C T H W"],
+        c_noise: Float[Tensor, " B"] | Float[Tensor, "B T"] | Level,
+        text: Float[Tensor, "B S K"] | Text,
+        *,
+        fps: int | float | None,
+        condition_mask: Float[Tensor, "B 1 T H W"] | None = None,
+        padding_mask: Float[Tensor, "#B 1 Y X"] | None = None,
+        camera: Float[Tensor, "B 6 T H W"] | None = None,
+        tokens: Int[Tensor, "B T h w"] | None = None,
+        action: Float[Tensor, "B A"] | None = None,
+        views: Int[Tensor, "B V"] | None = None,
+        repeats: Float[Tensor, "B V"] | None = None,
+        trajectory: Float[Tensor, "B 64 3"] | None = None,
+    ) -> Float[Tensor, "B C T H W"]:
+        """The raw output ``F`` of equation 7 of arXiv 2206.00364, in the dtype of the weights.
+
+        Args:
+            latents: scaled noisy latents, sides multiples of the patch; of views one behind another in time.
+            c_noise: noise level of each clip or of each of its latent frames, or :meth:`prepare_level` of it.
+            text: embeddings of the prompt, ``text_length`` vectors where padding is all zeros and takes part: released
+                nets need it at this length. With views, the text of each behind one another. Or :meth:`prepare_text`.
+            fps: of the video, or None for pictures.
+            condition_mask, padding_mask, camera, tokens, action, views, repeats, trajectory: see ``Conditions``.
+
+        Raises:
+            InputError: a shape does not fit the network, or something is given that it has no place for.
+        """
+        given = Conditions(condition_mask, padding_mask, camera, tokens, action, views, repeats, trajectory)
+        given.check(self.config)
+        count = self._views(views, latents)
+        sizes = self._sizes(latents, count)
+        x_BCTHW = self.channels(latents.to(self.dtype), given, count)
+        h_BLD = rearrange(self.patch(patchify(x_BCTHW, self.config.patch)), "b t h w d -> b (t h w) d")
+        by = self.rotary(sizes, fps, views=count, device=h_BLD.device)
+        position = None
+        if self.position is not None:
+            position = self.position(sizes, views=count, device=h_BLD.device).to(h_BLD.dtype)
+        level = c_noise if isinstance(c_noise, Level) else self.noise_level(c_noise, action)
+        context = text if isinstance(text, Text) else self._projected(text, count)
+        for index, block in enumerate(self.blocks):
+            h_BLD = block(
+                h_BLD,
+                level.blocks[index] if isinstance(level, Level) else level,
+                context.blocks[index] if isinstance(context, Text) else context,
+                by,
+                position,
+            )
+        shift, scale = level.last if isinstance(level, Level) else self.last_modulation(level)
+        y = self.last(modulated(h_BLD.unflatten(1, (shift.shape[1], -1)), shift, scale))
+        t, h, w = sizes
+        return unpatchify(rearrange(y, "b s l d -> b (s l) d").unflatten(1, (count * t, h, w)), self.config.patch)
+
+    def noise_level(
+        self, c_noise: Float[Tensor, " B"] | Float[Tensor, "B T"], action: Float[Tensor, "B A"] | None = None
+    ) -> NoiseLevel:
+        """What the modulations are made from."""
+        c_noise_Bt = c_noise[:, None] if c_noise.dim() == 1 else c_noise
+        return self.noise(c_noise_Bt, action, self.dtype)
+
+    def prepare_level(
+        self, c_noise: Float[Tensor, " B"] | Float[Tensor, "B T"], *, action: Float[Tensor, "B A"] | None = None
+    ) -> Level:
+        """Every modulation of some noise levels, worked out once for all forwards at those levels."""
+        level = self.noise_level(c_noise, action)
+        return Level(tuple(block.tables(level) for block in self._typed()), self.last_modulation(level))
+
+    def prepare_text(self, text: Float[Tensor, "B S K"], *, views: int = 1) -> Text:
+        """Keys and values of every cross-attention, worked out once for all steps."""
+        context = self._projected(text, views)
+        return Text(tuple(block.cross_attention.keys_values(context) for block in self._typed()))
+
+    def _typed(self) -> Sequence[Block]:
+        return list(self.blocks)  # pyright: ignore[reportReturnType]
+
+    def _projected(self, text_BSK: Tensor, views: int) -> Tensor:
+        width = self.config.text_projection or self.config.text_width
+        if text_BSK.dim() != 3 or text_BSK.shape[-1] != width or text_BSK.shape[1] % views:
+            raise InputError(f"text has shape {tuple(text_BSK.shape)}: this network takes B x S x {width}")
+        text_BSD = text_BSK.to(self.dtype)
+        if self.text is not None:
+            text_BSD = F.gelu(self.text(text_BSD))
+        return rearrange(text_BSD, "b (v s) d -> (b v) s d", v=views)
+
+    def _views(self, views: Tensor | None, latents: Tensor) -> int:
+        if not self.config.views:
+            return 1
+        count = self.config.views if views is None else views.shape[1]
+        if latents.shape[2] % count:
+            raise InputError(f"latents have {latents.shape[2]} frames: {count} views need a multiple of {count}")
+        return count
+
+    def _sizes(self, latents: Tensor, views: int) -> tuple[int, int, int]:
+        channels, frames, *sides = latents.shape[1:]
+        if channels != self.config.latent_channels:
+            raise InputError(f"latents have {channels} channels: this network takes {self.config.latent_channels}")
+        sizes = (frames // views, *sides)
+        for name, size, patch, most in zip(
+            ("frames", "rows", "columns"), sizes, self.config.patch, self.config.grid, strict=True
+        ):
+            if size % patch or not 0 < size <= most:
+                raise InputError(f"latents have {size} {name}: give a multiple of {patch}, at most {most}")
+        t, h, w = (size // patch for size, patch in zip(sizes, self.config.patch, strict=True))
+        return t, h, w
