@@ -1,14 +1,25 @@
 """A diffusion world model: the network, and what its output means at a noise level (arXiv 2501.03575, section 5.1)."""
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from cosmos_diffusion.channels import Conditions
+from cosmos_diffusion.conditioning import Given, begin_with
 from cosmos_diffusion.config import DiTConfig
-from cosmos_diffusion.network import DiT
+from cosmos_diffusion.denoiser import Denoiser, denoise
+from cosmos_diffusion.guidance import Guidance
+from cosmos_diffusion.network import DiT, Text
+from cosmos_diffusion.preconditioning import PRECONDITIONINGS, Preconditioning
 from cosmos_diffusion.uncertainty import Uncertainty
+
+_NOTHING = Conditions()
 
 
 class WorldModel(nn.Module):
     """The network with its preconditioning; one class for training and inference.
+
+    A noisy clip is ``x = x0 + sigma n`` for every kind of network, with ``x0`` of deviation ``sigma_data``.
 
     Args:
         config: of the network.
@@ -23,3 +34,93 @@ class WorldModel(nn.Module):
     def config(self) -> DiTConfig:
         """Of the network."""
         return self.net.config
+
+    @property
+    def preconditioning(self) -> Preconditioning:
+        """Of the network's kind."""
+        return PRECONDITIONINGS[self.config.prediction]
+
+    def denoise(
+        self,
+        x: Float[Tensor, "B C T H W"],
+        sigma: int | float | Float[Tensor, " B"],
+        text: Float[Tensor, "B S K"] | Text,
+        *,
+        fps: int | float | None,
+        given: Given | None = None,
+        conditions: Conditions = _NOTHING,
+    ) -> Float[Tensor, "B C T H W"]:
+        """The clean clip that the network sees in a noisy one, in the dtype of ``x``.
+
+        Args:
+            x: noisy clips.
+            sigma: their noise level, above 0, or that of each.
+            text: embeddings of the prompt, or ``net.prepare_text`` of it; see ``DiT``.
+            fps: of the video, or None for pictures.
+            given: frames that are known, which come back as they are.
+            conditions: what else the network is told, but for the condition mask, which ``given`` brings.
+
+        Raises:
+            InputError: a shape does not fit, or something is given that the network has no place for.
+        """
+        return denoise(self.net, self.preconditioning, x, sigma, text, fps=fps, given=given, conditions=conditions)
+
+    def denoiser(
+        self,
+        text: Float[Tensor, "B S K"],
+        negative: Float[Tensor, "B N K"] | None = None,
+        *,
+        guidance: Guidance | int | float = 7,
+        fps: int | float | None,
+        given: Given | None = None,
+        conditions: Conditions = _NOTHING,
+        guide_frames: bool = False,
+    ) -> Denoiser:
+        """``denoise(x, sigma)`` for the samplers: text prepared once, levels once each, both predictions in one batch.
+
+        Args:
+            text: of each clip.
+            negative: what to be driven away from, as long as the text; zeros, which are no text, by default.
+            guidance: a number is the weight of ``cond + weight (cond - uncond)``, 0 for none.
+            fps, given, conditions: see :meth:`denoise`.
+            guide_frames: drive away also from what is seen without the given frames.
+
+        Raises:
+            InputError: the texts differ in shape, or do not fit the network.
+        """
+        return Denoiser(
+            self.net,
+            self.preconditioning,
+            text,
+            negative,
+            guidance=guidance if isinstance(guidance, Guidance) else Guidance(weight=guidance),
+            fps=fps,
+            given=given,
+            conditions=conditions,
+            guide_frames=guide_frames,
+        )
+
+    def given(
+        self,
+        latents: Float[Tensor, "B C K H W"],
+        frames: int,
+        *,
+        views: int | None = None,
+        augment: int | float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Given:
+        """A clip of ``frames`` latent frames that begins with ``latents``.
+
+        Args:
+            latents: at the scale of the data, 0 to ``frames - 1`` of them; of views, those of each one behind another.
+            frames: of the clip; of views, of all together.
+            views: how many; those that the network knows by default.
+            augment: noise level at which the network is shown them, 0.001 by default. More of it keeps the errors of a
+                clip that was itself generated from being taken over. Networks of flows take given frames as they are.
+            generator: of that noise, which is the same at every step.
+
+        Raises:
+            InputError: no frame is left to be found, or the level is out of range.
+        """
+        views = max(1, self.config.views) if views is None else views
+        return begin_with(self.preconditioning, latents, frames, views=views, augment=augment, generator=generator)

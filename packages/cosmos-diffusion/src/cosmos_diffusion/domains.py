@@ -1,0 +1,31 @@
+"""Latents of pictures and of videos brought to one scale, each by statistics of their own (arXiv 2501.03575, 5.1)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from cosmos_tokenizer import LatentStatistics
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Domains:
+    """Statistics of video latents, for each frame, and of picture latents, which are those of no video's first frame.
+
+    `sigma_data`: deviation that the network's data have, ``Preconditioning.sigma_data``.
+    """
+
+    video: LatentStatistics
+    picture: LatentStatistics
+    sigma_data: float
+
+    def to_data(self, latents: Float[Tensor, "B C T H W"], *, picture: bool = False) -> Float[Tensor, "B C T H W"]:
+        """``sigma_data (z - mean) / std``; a clip's first frames alone are video too, not pictures."""
+        return self.sigma_data * self._of(picture).normalize(latents)
+
+    def to_latents(self, data: Float[Tensor, "B C T H W"], *, picture: bool = False) -> Float[Tensor, "B C T H W"]:
+        """``data std / sigma_data + mean``, as the tokenizer takes it."""
+        return self._of(picture).denormalize(data / self.sigma_data)
+
+    def _of(self, picture: bool) -> LatentStatistics:
+        return self.picture if picture else self.video
