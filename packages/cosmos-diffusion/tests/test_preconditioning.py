@@ -19,7 +19,7 @@ def test_edm_equals_diffusers() -> None:
 
 
 def test_edm_gives_input_and_target_unit_variance() -> None:
-    """Equations 117 and 131 of arXiv 2206.00364 for data of deviation ``sigma_data``."""
+    """Appendix B.6 of arXiv 2206.00364, for data of deviation ``sigma_data``."""
     kind = EDM(sigma_data=0.7)
     scales = kind.scales(SIGMA)
     torch.testing.assert_close(scales.c_in**2 * (SIGMA**2 + 0.49), torch.ones_like(SIGMA))

@@ -73,7 +73,7 @@ def diffusion_loss(
     """Scalars: "loss"; "error", the weighted squared error; and "uncertainty", where it takes part.
 
     A clip's loss is ``scale (w(sigma) mean((D - x0)**2) exp(-u) + u)`` with ``u`` the learned uncertainty at its level
-    (arXiv 2312.02696, equation 22), which is least at ``u = ln`` of the expected error. Given frames are true in ``D``:
+    (arXiv 2312.02696, equation 21), which is least at ``u = ln`` of the expected error. Given frames are true in ``D``:
     they add no error, and count in the mean. Batches of pictures have one latent frame and no ``fps``; none is given.
 
     Args:

@@ -227,8 +227,8 @@ def unipc(
 def _unified(state: Tensor, seen: list[_Seen], log: float, found: Tensor | None) -> Tensor:
     """From the newest seen to ``log``: the predictor, or with the prediction ``found`` there the corrector.
 
-    The differences ``(x0_k - x0) / r_k`` get the weights that solve equation 5 (predictor) or 9 (corrector) of arXiv
-    2302.04867; those of order 1 and 2 are its closed forms, 1/2.
+    The differences ``(x0_k - x0) / r_k`` get the weights of arXiv 2302.04867, section 3.2 (predictor) or 3.1
+    (corrector); a single difference gets 1/2, as there.
     """
     now, order = seen[-1], len(seen)
     h = log - now.log
