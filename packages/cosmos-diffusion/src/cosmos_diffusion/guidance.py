@@ -17,7 +17,8 @@ class Guidance:
     """How far the prediction is driven from the one without the prompt, or with a negative one.
 
     `convention`: "beyond" is ``cond + weight (cond - uncond)``, the family's own (7 by default there; 0 is none; other
-    code calls this weight + 1). "between" is ``uncond + weight (cond - uncond)``, the usual scale and Predict2.5's (1 is none).
+    code calls this weight + 1). "between" is ``uncond + weight (cond - uncond)``, the usual scale, as Predict2.5
+    has it (1 is none).
 
     `low`, `high`: guidance acts at ``low < sigma <= high``, and elsewhere ``cond`` stands alone, at half the cost.
 
