@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from cosmos_tokenizer.errors import InputError
+
 
 @contextmanager
 def whole_file(path: Path | str) -> Iterator[Path]:
@@ -44,6 +46,29 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     finally:
         with _naming(path):
             beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path | str) -> Iterator[Path]:
+    """Name of a folder for the block to fill, which takes the name `path` when the block ends; its parent is made.
+
+    Where the block fails, nothing is left.
+
+    Raises:
+        InputError: there is something of that name, and it is no empty folder.
+        OSError: a call on the folder failed.
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"output {path} exists: name a new or an empty folder")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = partial(target)
+    try:
+        beside.mkdir()
+        yield beside
+        os.replace(beside, target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_whole(path: Path | str, data: bytes | memoryview) -> None:

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +9,7 @@ import torch
 from safetensors.torch import save as serialise
 
 from cosmos_tokenizer import diffusers_layout, native
-from cosmos_tokenizer.atomic import partial, write_whole
+from cosmos_tokenizer.atomic import whole_folder, write_whole
 from cosmos_tokenizer.checkpoint import load, parts_of, save
 from cosmos_tokenizer.config import TokenizerConfig
 from cosmos_tokenizer.errors import InputError
@@ -90,14 +88,7 @@ def _pickled(value: object) -> bytes:
 
 def _write_diffusers(model: CausalTokenizer, folder: Path) -> list[Path]:
     weights, fields = diffusers_layout.to_diffusers(model)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"output {folder} exists: name a new or an empty folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = partial(folder)
-    try:
+    with whole_folder(folder) as beside:
         write_whole(beside / diffusers_layout.WEIGHTS_FILE, serialise(weights, {"format": "pt"}))
         write_whole(beside / diffusers_layout.CONFIG_FILE, json.dumps(fields, indent=2).encode())
-        os.replace(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return [folder]

@@ -12,6 +12,8 @@ from cosmos_tokenizer.errors import InputError
 from cosmos_tokenizer.model import CausalTokenizer, Parts
 from cosmos_tokenizer.statistics import LatentStatistics
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -54,8 +56,8 @@ def take(
             raise InputError(f"key {slot.name} has shape {tuple(weights[slot.name].shape)}, expected {slot.shape}")
     for slot in slots.values():
         value = weights[slot.name]
-        if not value.is_floating_point():
-            raise InputError(f"key {slot.name} holds {value.dtype}, expected floats")
+        if value.dtype not in _FLOATS:
+            raise InputError(f"key {slot.name} holds {value.dtype}, expected floats of 16 bits or more")
         if not torch.isfinite(value).all():
             raise InputError(f"key {slot.name} holds NaN or infinite values")
     return {here: weights[slot.name].reshape(slot.shape_here) for here, slot in slots.items()}

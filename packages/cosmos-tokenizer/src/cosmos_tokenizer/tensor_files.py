@@ -1,5 +1,6 @@
 """The tensors of a checkpoint file: safetensors, a torch pickle or TorchScript, told apart by content, not suffix."""
 
+import io
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,13 +18,19 @@ from cosmos_tokenizer.torchscript import read_torchscript
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80\x02"
 _LONGEST_HEADER = 100_000_000
+_WRAPPERS = ("model", "module", "state_dict")
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read(path: Path, *, mapped: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, on the CPU, and the metadata strings (safetensors only).
 
     No code of the file runs: pickles are read with ``weights_only=True``, TorchScript as an archive. Of a training
-    checkpoint, the ``model`` entry is read.
+    checkpoint, the ``model``, ``module`` or ``state_dict`` entry is read.
+
+    Args:
+        path: of the file.
+        mapped: leave the bytes of a torch pickle in the file until they are used, as those of safetensors always are:
+            the file must then keep its bytes (another may take its name). Old pickles that are no archive are read.
 
     Raises:
         InputError: the file is empty, truncated, of another format, or holds no tensors.
@@ -33,7 +40,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         head = file.read(9)
     metadata: dict[str, str] = {}
     if head.startswith(_ZIP):
-        tensors = _named_tensors(_archive(path))
+        tensors = _named_tensors(_archive(path, mapped))
     elif head.startswith(_PICKLE):
         tensors = _named_tensors(_pickle(path))
     elif head[8:] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER:
@@ -79,18 +86,20 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise InputError(f"a truncated or damaged safetensors file ({_one_line(error)})") from error
 
 
-def _archive(path: Path) -> object:
+def _archive(path: Path, mapped: bool) -> object:
     try:
         with zipfile.ZipFile(path) as file:
             scripted = any(name.endswith("/constants.pkl") for name in file.namelist())
     except zipfile.BadZipFile as error:
         raise InputError(f"a truncated or damaged torch file ({_one_line(error)})") from error
-    return read_torchscript(path) if scripted else _pickle(path)
+    return read_torchscript(path) if scripted else _pickle(path, mapped)
 
 
-def _pickle(path: Path) -> object:
+def _pickle(path: Path, mapped: bool = False) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # Transformer Engine keeps the extra state of its layers as such buffers: bytes, of which nothing is run.
+        with torch.serialization.safe_globals([io.BytesIO]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError:
         raise
     except Exception as error:  # torch.load names no exceptions; a damaged pickle can raise any.
@@ -98,8 +107,9 @@ def _pickle(path: Path) -> object:
 
 
 def _named_tensors(found: object) -> dict[str, Tensor]:
-    if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
-        found = found["model"]
+    for name in _WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
+            found = found[name]
     if not isinstance(found, Mapping):
         return {}
     return {
