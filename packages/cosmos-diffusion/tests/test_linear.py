@@ -108,7 +108,7 @@ def test_a_network_in_eight_bits_is_near_and_full_precision_comes_back(
     given = torch.randn(2, 16, 3, 4, 6), torch.randn(2), torch.randn(2, 9, 32)
     with torch.no_grad():
         expected = net(*(value.to(device) for value in given), fps=24)
-        assert use_float8(net, backend=backend) == backend  # pyright: ignore[reportArgumentType]
+        assert use_float8(net, backend=backend) == backend
         y = net(*(value.to(device) for value in given), fps=24)
         assert error / 50 < relative(y, expected) < error
         use_full_precision(net)
@@ -192,7 +192,7 @@ def test_what_makes_no_sense_is_refused(given: dict, says: str) -> None:
 
 def _use_unchecked(module: torch.nn.Module, **given: object) -> None:
     """Past the run-time type checker, which knows the words too: a command line has no such guard."""
-    getattr(use_float8, "__wrapped__", use_float8)(module, **given)  # pyright: ignore[reportCallIssue]
+    getattr(use_float8, "__wrapped__", use_float8)(module, **given)
 
 
 class EngineLinear(torch.nn.Module):
@@ -251,7 +251,7 @@ def test_the_engine_computes_with_our_weights_inside_one_autocast_a_forward(
     given = torch.randn(1, 16, 3, 2, 6), torch.randn(1), torch.randn(1, 9, 32)
     with torch.no_grad():
         expected = net(*given, fps=24)
-        assert use_float8(net, backend="te", scaling=scaling) == "te"  # pyright: ignore[reportArgumentType]
+        assert use_float8(net, backend="te", scaling=scaling) == "te"
         torch.testing.assert_close(net(*given, fps=24), expected)
         assert engine.entered == 1
         assert {recipe for recipe, _ in engine.calls} == {f"{scaling} hybrid"}
@@ -277,7 +277,7 @@ def test_the_real_engine_is_near_the_full_precision(random_net: Callable, scalin
     net = random_net(PRESETS["toy-video"]).to("cuda", torch.bfloat16)
     given = torch.randn(2, 16, 3, 4, 6).cuda(), torch.randn(2).cuda(), torch.randn(2, 9, 32).cuda()
     expected = net(*given, fps=24)
-    use_float8(net, backend="te", scaling=scaling)  # pyright: ignore[reportArgumentType]
+    use_float8(net, backend="te", scaling=scaling)
     for _ in range(3):  # delayed scales begin at one
         y = net(*given, fps=24)
         y.sum().backward()
