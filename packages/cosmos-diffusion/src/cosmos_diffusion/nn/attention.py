@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from cosmos_diffusion.nn.extras import installed
 from cosmos_tokenizer import InputError
 
 Backend = Literal["sdpa", "flash", "te", "flex"]
@@ -72,7 +73,7 @@ def _flex(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool) -> Tenso
 
 
 def _flash(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool) -> Tensor:
-    flash = _installed("flash_attn", "flash")
+    flash = installed("flash_attn", "flash")
     if not q_BLNH.is_cuda or q_BLNH.dtype not in (torch.float16, torch.bfloat16):
         raise InputError(
             f"backend 'flash' takes half precision on CUDA, not {q_BLNH.dtype} on {q_BLNH.device}: use 'sdpa'"
@@ -81,7 +82,7 @@ def _flash(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool) -> Tens
 
 
 def _te(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool) -> Tensor:
-    _installed("transformer_engine.pytorch", "te")
+    installed("transformer_engine.pytorch", "te")
     if not q_BLNH.is_cuda:
         raise InputError(f"backend 'te' runs on CUDA, not on {q_BLNH.device}: use 'sdpa'")
     layer = _te_layer(q_BLNH.shape[2], k_BSMH.shape[2], q_BLNH.shape[3])
@@ -92,21 +93,8 @@ def _te(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool) -> Tensor:
 
 @cache
 def _te_layer(heads: int, groups: int, width: int) -> Any:  # noqa: ANN401 - of a package that may be absent
-    engine = _installed("transformer_engine.pytorch", "te")
+    engine = installed("transformer_engine.pytorch", "te")
     return engine.DotProductAttention(heads, width, num_gqa_groups=groups, qkv_format="bshd", attention_dropout=0.0)
-
-
-@cache
-def _installed(module: str, extra: str) -> Any:  # noqa: ANN401 - a package that may be absent
-    from importlib import import_module
-
-    try:
-        return import_module(module)
-    except Exception as error:  # Transformer Engine raises RuntimeError where CUDA's libraries are not there.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f'backend {extra!r} needs {module}: pip install --no-build-isolation "cosmos-diffusion[{extra}]" ({reason})'
-        ) from error
 
 
 _RUN = {"sdpa": _sdpa, "flex": _flex, "flash": _flash, "te": _te}
