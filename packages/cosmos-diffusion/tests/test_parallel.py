@@ -133,6 +133,8 @@ def test_a_plan_that_cannot_be_names_the_way_out() -> None:
         Plan(context=0)
     with pytest.raises(InputError, match="method of context parallelism is 'star': use ring or ulysses"):
         check_method("star")
+    with pytest.raises(InputError, match="weights need two processes or more"):
+        Plan(sharded=True)
     with pytest.raises(InputError, match="the plan is for 2 x 3 processes and 1 run: start torchrun .* 6"):
         Team(Plan(guidance=2, context=3))
 

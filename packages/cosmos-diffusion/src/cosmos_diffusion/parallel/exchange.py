@@ -53,7 +53,10 @@ class _Exchange(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - once_differentiable hides the names
+        ctx: Any,  # noqa: ANN401
+        *grad_outputs: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         return _all_to_all(grad_outputs[0], ctx.joined, ctx.cut, ctx.group), None, None, None
 
 

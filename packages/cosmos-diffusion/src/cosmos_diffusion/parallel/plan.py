@@ -45,6 +45,8 @@ class Plan:
         if self.context < 1:
             raise InputError(f"context is {self.context}: give a number of processes from 1 up")
         check_method(self.method)
+        if self.sharded and self.processes == 1:
+            raise InputError("sharded is true: weights need two processes or more to be shared out to, see torchrun")
 
     @property
     def processes(self) -> int:

@@ -66,7 +66,10 @@ class _Ring(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] - once_differentiable hides the names
+        ctx: Any,  # noqa: ANN401
+        *grad_outputs: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         (g_BNLH,) = grad_outputs
         q_BNLH, kv_2BNLH, *found = ctx.saved_tensors
         whole = Found(*found)
