@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cosmos_diffusion.config import DiTConfig
-from cosmos_diffusion.nn import Backend, Linear, RMSNorm, Rotation, attention, modulated, rotate
+from cosmos_diffusion.nn import Attend, Backend, Linear, RMSNorm, Rotation, attention, modulated, rotate
 from cosmos_diffusion.noise_level import Modulation, NoiseLevel
 
 Tables = Float[Tensor, "9 B t 1 D"]
@@ -42,14 +42,18 @@ class Attention(nn.Module):
         return KeysValues(k if by is None else rotate(k, by), v)
 
     def forward(
-        self, h_BLD: Float[Tensor, "B L D"], context: KeysValues | None, by: Rotation | None = None
+        self,
+        h_BLD: Float[Tensor, "B L D"],
+        context: KeysValues | None,
+        by: Rotation | None = None,
+        attend: Attend = attention,
     ) -> Float[Tensor, "B L D"]:
         """What the tokens find in ``context``, or in one another."""
         q = self.q_norm(rearrange(self.q(h_BLD), "b l (n h) -> b l n h", n=self.heads))
         if by is not None:
             q = rotate(q, by)
         k, v = self.keys_values(h_BLD, by) if context is None else context
-        o = attention(q, k, v, backend=self.backend)
+        o = attend(q, k, v, backend=self.backend)
         return self.out(o.flatten(-2))
 
 
@@ -74,6 +78,7 @@ class Block(nn.Module):
         text: Float[Tensor, "C S K"] | KeysValues,
         by: Rotation,
         position: Float[Tensor, "1 L D"] | None,
+        attend: Attend = attention,
     ) -> Float[Tensor, "B L D"]:
         """The tokens after the block.
 
@@ -83,6 +88,7 @@ class Block(nn.Module):
             text: text, or what ``cross_attention.keys_values`` made of it; with views, ``C`` is ``B`` times those.
             by: rotations of the tokens.
             position: is added first.
+            attend: lets the tokens see one another.
         """
         if position is not None:
             h_BLD = h_BLD + position.to(h_BLD.dtype)
@@ -91,7 +97,7 @@ class Block(nn.Module):
         views = context.k_BSNH.shape[0] // h_BLD.shape[0]
         h = h_BLD.unflatten(1, (tables.shape[2], -1))
         shift, scale, gate = tables[0:3]
-        h = h + gate * _like(self.self_attention(modulated(h, shift, scale).flatten(1, 2), None, by), h)
+        h = h + gate * _like(self.self_attention(modulated(h, shift, scale).flatten(1, 2), None, by, attend), h)
         shift, scale, gate = tables[3:6]
         x = rearrange(modulated(h, shift, scale).flatten(1, 2), "b (v l) d -> (b v) l d", v=views)
         h = h + gate * _like(rearrange(self.cross_attention(x, context), "(b v) l d -> b (v l) d", v=views), h)

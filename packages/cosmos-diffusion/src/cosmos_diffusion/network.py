@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cosmos_diffusion.block import Block, KeysValues, Tables
 from cosmos_diffusion.channels import Conditions, InputChannels
 from cosmos_diffusion.config import DiTConfig
-from cosmos_diffusion.nn import Linear, modulated
+from cosmos_diffusion.nn import Attend, Linear, attention, modulated
 from cosmos_diffusion.noise_level import Modulation, NoiseEmbedding, NoiseLevel
 from cosmos_diffusion.patches import patchify, unpatchify
 from cosmos_diffusion.positions import LearnedPosition, RotaryGrid, SineCosinePosition
@@ -30,6 +30,27 @@ class Level(NamedTuple):
 
     blocks: tuple[Tables, ...]
     last: Float[Tensor, "2 B t 1 D"]
+
+
+class Part(NamedTuple):
+    """Some frames of each view of a clip, of which other processes have the rest: see ``cosmos_diffusion.parallel``.
+
+    shares: frames of a view that each process has, in tokens, in their order.
+    rank: which of the processes this is.
+    attend: lets its tokens see those of all.
+    """
+
+    shares: tuple[int, ...] = ()
+    rank: int = 0
+    attend: Attend = attention
+
+    @property
+    def first(self) -> int:
+        """Index of the part's first frame, in tokens."""
+        return sum(self.shares[: self.rank])
+
+
+_WHOLE = Part()
 
 
 class DiT(nn.Module):
@@ -99,6 +120,7 @@ class DiT(nn.Module):
         views: Int[Tensor, "B V"] | None = None,
         repeats: Float[Tensor, "B V"] | None = None,
         trajectory: Float[Tensor, "B 64 3"] | None = None,
+        part: Part = _WHOLE,
     ) -> Float[Tensor, "B C T H W"]:
         """The raw output ``F`` of equation 7 of arXiv 2206.00364, in the dtype of the weights.
 
@@ -109,20 +131,20 @@ class DiT(nn.Module):
                 nets need it at this length. With views, the text of each behind one another. Or :meth:`prepare_text`.
             fps: of the video, or None for pictures.
             condition_mask, padding_mask, camera, tokens, action, views, repeats, trajectory: see ``Conditions``.
+            part: of what clip all the above is a part; itself by default.
 
         Raises:
             InputError: a shape does not fit the network, or something is given that it has no place for.
         """
         given = Conditions(condition_mask, padding_mask, camera, tokens, action, views, repeats, trajectory)
         given.check(self.config)
-        count = self._views(views, latents)
-        sizes = self._sizes(latents, count)
+        count, sizes = self.layout(latents, views)
         x_BCTHW = self.channels(latents.to(self.dtype), given, count)
         h_BLD = rearrange(self.patch(patchify(x_BCTHW, self.config.patch)), "b t h w d -> b (t h w) d")
-        by = self.rotary(sizes, fps, views=count, device=h_BLD.device)
+        by = self.rotary(sizes, fps, views=count, device=h_BLD.device, first=part.first)
         position = None
         if self.position is not None:
-            position = self.position(sizes, views=count, device=h_BLD.device).to(h_BLD.dtype)
+            position = self.position(sizes, views=count, device=h_BLD.device, first=part.first).to(h_BLD.dtype)
         level = c_noise if isinstance(c_noise, Level) else self.noise_level(c_noise, action)
         context = text if isinstance(text, Text) else self._projected(text, count)
         for index, block in enumerate(self.blocks):
@@ -132,11 +154,23 @@ class DiT(nn.Module):
                 context.blocks[index] if isinstance(context, Text) else context,
                 by,
                 position,
+                part.attend,
             )
         shift, scale = level.last if isinstance(level, Level) else self.last_modulation(level)
         y = self.last(modulated(h_BLD.unflatten(1, (shift.shape[1], -1)), shift, scale))
         t, h, w = sizes
         return unpatchify(rearrange(y, "b s l d -> b (s l) d").unflatten(1, (count * t, h, w)), self.config.patch)
+
+    def layout(
+        self, latents: Float[Tensor, "B C T H W"], views: Int[Tensor, "B V"] | None = None
+    ) -> tuple[int, tuple[int, int, int]]:
+        """How many views there are, and the frames, rows and columns of each in tokens.
+
+        Raises:
+            InputError: the latents do not fit the network.
+        """
+        count = self._views(views, latents)
+        return count, self._sizes(latents, count)
 
     def noise_level(
         self, c_noise: Float[Tensor, " B"] | Float[Tensor, "B T"], action: Float[Tensor, "B A"] | None = None

@@ -1,6 +1,7 @@
 """Parts that the family's transformers share: attention, rotary positions, linear layers, norms. Public and stable."""
 
 from cosmos_diffusion.nn.attention import BACKENDS as BACKENDS
+from cosmos_diffusion.nn.attention import Attend as Attend
 from cosmos_diffusion.nn.attention import Backend as Backend
 from cosmos_diffusion.nn.attention import attention as attention
 from cosmos_diffusion.nn.linear import Linear as Linear
@@ -15,6 +16,7 @@ from cosmos_diffusion.nn.rope import rotation as rotation
 
 __all__ = [
     "BACKENDS",
+    "Attend",
     "Backend",
     "Linear",
     "RMSNorm",

@@ -1,5 +1,6 @@
 """Attention by the implementation that the caller names: torch's own, flash-attn, Transformer Engine or flex."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -14,6 +15,8 @@ from cosmos_tokenizer import InputError
 
 Backend = Literal["sdpa", "flash", "te", "flex"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+Attend = Callable[..., Float[Tensor, "B L N H"]]
+"""A function of queries, keys, values and ``backend``, as :func:`attention`; keys may be elsewhere too."""
 
 
 def attention(
