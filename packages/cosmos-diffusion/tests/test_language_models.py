@@ -3,7 +3,7 @@
 import json
 import weakref
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,10 @@ from cosmos_tokenizer import InputError
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra t5)")
 
-WORDS = "<pad> </s> <unk> a ball falls red rolls two boxes seesaw tips and rests on its left end .".split()
+WORDS = [
+    *("<pad>", "</s>", "<unk>", "a", "ball", "falls", "red", "rolls", "two", "boxes", "seesaw", "tips", "and", "rests"),
+    *("on", "its", "left", "end", ".", "[IMG]", "[IMG_BREAK]", "[IMG_END]"),
+]
 PROMPTS = ("a red ball rolls", "two boxes", "a seesaw tips and rests on its left end . two boxes")
 GREEDY = Sampling(temperature=0.01, tokens=5)
 
@@ -155,7 +158,7 @@ def test_t5_of_the_whole_model_is_its_encoder(t5: Path, tmp_path: Path, randomis
 
 
 def test_sources_that_are_no_t5_are_named(t5: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no T5 encoder can be read there"):
+    with pytest.raises(InputError, match="missing: no T5 encoder can be read there, for there is no such folder"):
         T5Encoder(tmp_path / "missing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no T5 encoder can be read there"):
@@ -229,7 +232,11 @@ def test_the_command_embeds_a_folder(t5: Path, tmp_path: Path, capsys: pytest.Ca
     check_text_encoder(PrecomputedEncoder(tmp_path / "out", length=14), prompts=PROMPTS)
 
 
-TEMPLATE = "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}{% if part.type == 'image' %}<image> {% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
+TEMPLATE = (
+    "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
+    "{% if part.type == 'image' %}[IMG] {% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% endif %}{% endfor %}"
+)
 
 
 @pytest.fixture
@@ -285,3 +292,59 @@ def test_a_model_without_a_template_says_so(llama: Path) -> None:
     (llama / "tokenizer_config.json").write_text(json.dumps(fields))
     with pytest.raises(InputError, match="has no template for a conversation"):
         LocalChat(llama).reply("a", None, GREEDY)
+
+
+@pytest.fixture
+def llava(tmp_path: Path, randomised: Callable) -> Path:
+    """Return the folder of a tiny model that takes pictures."""
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=4
+    )
+    text = transformers.LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        eos_token_id=1,
+        pad_token_id=0,
+        bos_token_id=None,
+    )
+    config = transformers.LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=WORDS.index("[IMG]"),
+        image_token_index=WORDS.index("[IMG]"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    model = randomised(transformers.LlavaForConditionalGeneration(config))
+    for parameter in model.parameters():
+        parameter.data *= 5  # pictures are to change the answer
+    model.lm_head.weight.data[:3] = 0  # and the first word is not to be its end
+    model.save_pretrained(tmp_path / "llava")
+    # Newer versions have a class without torchvision beside the one of this name.
+    pictures = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+    words = tokenizer(ending=False)
+    words.add_special_tokens({"additional_special_tokens": ["[IMG]"]})
+    words.image_token, words.image_token_id = "[IMG]", WORDS.index("[IMG]")
+    transformers.LlavaProcessor(
+        image_processor=pictures(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+        tokenizer=words,
+        patch_size=4,
+        vision_feature_select_strategy="full",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+        image_token="[IMG]",
+    ).save_pretrained(tmp_path / "llava")
+    return tmp_path / "llava"
+
+
+def test_a_model_that_takes_pictures_sees_them(llava: Path) -> None:
+    chat = LocalChat(llava, weights="float32", rest="device")
+    draw = np.random.default_rng(0)
+    pictures = [draw.integers(0, 256, (20, 30, 3), np.uint8) // (1 + 40 * dark) for dark in (0, 1, 0, 1)]
+    answers = [chat.reply("a red ball", picture, GREEDY) for picture in pictures]
+    assert len(set(answers)) > 1
+    assert [chat.reply("a red ball", picture, GREEDY) for picture in pictures] == answers
+    assert chat.reply("a red ball", None, GREEDY)

@@ -1,6 +1,8 @@
 """Text encoders: the conformance check catches what it should, bytes and files conform, int8 stays near."""
 
+import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +102,10 @@ def test_long_prompts_are_cut_and_bytes_tell_apart(randomised) -> None:
 
 
 def test_order_matters(randomised) -> None:
-    encoder = randomised(ByteEncoder(CONFIG))
+    encoder = randomised(ByteEncoder(replace(CONFIG, layers=1)))  # a second would see order by what is hidden from whom
     with torch.no_grad():
-        one, other = encoder.encode(["aab", "aba"])
-    assert (one[2] - other[2]).abs().max() > 1e-3
+        one, other = encoder.encode(["abcx", "bacx"])
+    assert (one[3] - other[3]).abs().max() > 1e-4
 
 
 def test_bytes_of_any_text_are_read() -> None:
@@ -168,7 +170,7 @@ def test_pickles_find_their_captions(tmp_path: Path) -> None:
     arrays = {"one": np.random.rand(2, 6).astype(np.float32), "two": np.random.rand(5, 6).astype(np.float16)}
     for name, array in arrays.items():
         (tmp_path / "metas" / f"{name}.txt").write_text(f"caption {name}\n")
-        (tmp_path / "t5_xxl" / f"{name}.pickle").write_bytes(__import__("pickle").dumps([array]))
+        (tmp_path / "t5_xxl" / f"{name}.pickle").write_bytes(pickle.dumps([array]))
     (tmp_path / "t5_xxl" / "orphan.pickle").write_bytes(b"never read")
     encoder = PrecomputedEncoder(tmp_path / "t5_xxl", length=8)
     assert encoder.prompts == ("caption one", "caption two")

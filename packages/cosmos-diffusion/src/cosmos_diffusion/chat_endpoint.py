@@ -23,8 +23,8 @@ _PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """urllib would send the key on to wherever it is pointed."""
 
-    def redirect_request(self, *_: Any) -> None:  # noqa: ANN401 - as the base class has it
-        return None
+    def redirect_request(self, req: object, fp: object, code: int, msg: str, headers: object, newurl: str) -> None:
+        """None: the answer is an error as it stands."""
 
 
 class Endpoint:

@@ -1,6 +1,9 @@
 """Language models through transformers (extra ``t5``): imported when used, and one line for what cannot be read."""
 
+import re
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -12,6 +15,8 @@ FloatType = Literal["float32", "bfloat16"]
 
 T = TypeVar("T")
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
 
 def transformers_library() -> Any:  # noqa: ANN401 - a package that may be absent
     """The module.
@@ -20,12 +25,11 @@ def transformers_library() -> Any:  # noqa: ANN401 - a package that may be absen
         InputError: it is not installed.
     """
     try:
-        import transformers
+        return import_module("transformers")
     except ImportError as error:
         raise InputError(
             'language models need transformers: pip install "cosmos-diffusion[t5]"; or use embeddings from a file'
         ) from error
-    return transformers
 
 
 def float_type(name: str) -> torch.dtype:
@@ -45,6 +49,8 @@ def pretrained(read: Callable[..., T], source: str, what: str, **options: Any) -
     Raises:
         InputError: it cannot be read, in one line.
     """
+    if not Path(source).exists() and not _HUB_ID.fullmatch(source):
+        raise InputError(f"{source}: no {what} can be read there, for there is no such folder; give one, or a hub id")
     try:
         return read(source, **options)
     except (torch.OutOfMemoryError, MemoryError, KeyboardInterrupt):

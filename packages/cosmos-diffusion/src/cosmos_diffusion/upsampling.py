@@ -23,16 +23,16 @@ TEXT_SAMPLING = Sampling(temperature=0.01, tokens=512)
 VIDEO_SAMPLING = Sampling(temperature=0.01, tokens=400, top_p=0.9)
 
 _TEXT_INSTRUCTION = (
-    "Here is a short caption of a video. Upsample it: write one long, detailed caption of the same video. Keep all that "
-    "the short caption says, and add what a camera would see: the place, the light, the things in it and how they look, "
-    "how each of them moves from the first second to the last, and what the camera does. Answer with the caption alone, "
-    "in one paragraph.\n\nShort caption: "
+    "Here is a short caption of a video. Upsample it: write one long, detailed caption of the same video. Keep all "
+    "that the short caption says, and add what a camera would see: the place, the light, the things in it and how "
+    "they look, how each of them moves from the first second to the last, and what the camera does. Answer with the "
+    "caption alone, in one paragraph.\n\nShort caption: "
 )
 _VIDEO_INSTRUCTION = (
     "This picture is one frame of a video. Write a caption of the video that goes on from here, in at most 150 words: "
-    "describe the scene, the things in it and how they look, then what plausibly happens in the next seconds, how each "
-    "thing moves and what the camera does. Say only what this frame supports, invent no cuts, and do not mention that "
-    "you were shown a picture. Answer with the caption alone, in one paragraph."
+    "describe the scene, the things in it and how they look, then what plausibly happens in the next seconds, how "
+    "each thing moves and what the camera does. Say only what this frame supports, invent no cuts, and do not mention "
+    "that you were shown a picture. Answer with the caption alone, in one paragraph."
 )
 
 _SHORTEST_LABEL = 10

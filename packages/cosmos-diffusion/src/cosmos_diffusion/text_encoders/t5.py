@@ -1,5 +1,6 @@
 """The released models' text encoder, T5-11B (arXiv 1910.10683), through transformers (extra ``t5``)."""
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -115,16 +116,14 @@ class T5Encoder:
         return model
 
     def _folders(self) -> tuple[str, str]:
-        path = Path(self._source)
-        if path.is_dir():
-            return _PIPELINE if (path / _PIPELINE[0]).is_dir() else ("", "")
-        library = transformers_library()
-        try:
-            library.AutoConfig.from_pretrained(self._source)
-        except (OSError, ValueError):  # a pipeline's repository has no config of its own
-            try:
-                library.AutoConfig.from_pretrained(self._source, subfolder=_PIPELINE[0])
-            except (OSError, ValueError):
-                return "", ""
-            return _PIPELINE
+        """Folders of encoder and tokenizer in the source; nowhere found, its root, where reading says what is wrong."""
+        for folders in (("", ""), _PIPELINE):
+            if Path(self._source, folders[0], "config.json").is_file():
+                return folders
+        if not Path(self._source).exists():
+            library = transformers_library()
+            for folders in (("", ""), _PIPELINE):  # a pipeline's repository has no config of its own
+                with contextlib.suppress(OSError, ValueError):
+                    library.AutoConfig.from_pretrained(self._source, subfolder=folders[0])
+                    return folders
         return "", ""
