@@ -104,8 +104,9 @@ def test_long_prompts_are_cut_and_bytes_tell_apart(randomised) -> None:
 def test_order_matters(randomised) -> None:
     encoder = randomised(ByteEncoder(replace(CONFIG, layers=1)))  # a second would see order by what is hidden from whom
     with torch.no_grad():
+        encoder.layers[0].qkv.weight.mul_(8)  # lest all be looked at alike
         one, other = encoder.encode(["abcx", "bacx"])
-    assert (one[3] - other[3]).abs().max() > 1e-4
+    assert (one[3] - other[3]).abs().max() > 1e-3
 
 
 def test_bytes_of_any_text_are_read() -> None:
