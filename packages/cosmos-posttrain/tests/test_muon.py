@@ -1,5 +1,7 @@
 """Muon: singular values, the Adam half against torch's, convolutions as matrices, masked rows stay untouched."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -50,3 +52,17 @@ def test_rows_and_columns_without_gradient_stay() -> None:
     assert torch.equal(parameter[-2:], torch.ones(2, 5))
     assert torch.equal(parameter[:, -1], torch.ones(6))
     assert not torch.equal(parameter[:4, :4], torch.ones(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"momentum": 1.0}, "momentum value: 1.0"),
+        ({"momentum": float("nan")}, "momentum value: nan"),
+        ({"betas": (0.9, -0.1)}, "beta value: -0.1"),
+        ({"eps": -1e-8}, "epsilon value: -1e-08"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"Invalid {said}"):
+        Muon([nn.Parameter(torch.zeros(2, 2))], **{"lr": 1e-2, **options})

@@ -1,6 +1,7 @@
 """`train`: a folder of clips to weights that load, killed and resumed, and what it refuses."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -246,6 +247,10 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nano-dv4x8x8" in json.loads(out.splitlines()[-1])["recipes"]
 
 
+def optimizer(name: str, options: dict[str, Any]) -> list[str]:
+    return ["--set", f"loop.optimizer={json.dumps({'name': name, 'rate': 1e-3, 'options': options})}"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -261,6 +266,16 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--steps", "0"], "steps is 0"),
         (["--set", "start=pca", "--set", "loop.parallel.weights=sharded"], "start is 'pca', whose masks"),
         (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
+        (optimizer("adamw", {"betas": [2, 0.5]}), "adamw does not take {'betas': [2, 0.5]}: Invalid beta parameter"),
+        (optimizer("adamw", {"eps": -1e-8}), "adamw does not take {'eps': -1e-08}: Invalid epsilon value"),
+        (optimizer("muon", {"betas": [2.0, 0.5]}), "muon does not take {'betas': [2.0, 0.5]}: Invalid beta value: 2.0"),
+        (optimizer("sgd", {"momentum": math.nan}), "sgd has momentum nan: give something like 0"),
+        (optimizer("adamw", {"fused": True, "foreach": True}), "`fused` and `foreach` cannot be `True` together."),
+        pytest.param(
+            optimizer("adamw", {"capturable": True}),
+            "If capturable=True, params and state_steps must be on supported devices",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, which takes it"),
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(
@@ -270,7 +285,7 @@ def test_what_cannot_be_trained_is_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
-    assert not (tmp_path / "run/checkpoints").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_recipes_folder_is_refused_and_stays(

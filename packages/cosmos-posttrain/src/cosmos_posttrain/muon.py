@@ -26,6 +26,9 @@ class Muon(torch.optim.Optimizer):
         lr: learning rate of both; a matrix update has about the root mean square of an Adam update at that rate.
         momentum: of the matrices, with Nesterov's look-ahead.
         betas, eps: of Adam.
+
+    Raises:
+        ValueError: `momentum` or one of `betas` is not in [0, 1), or `lr` or `eps` is negative.
     """
 
     def __init__(
@@ -37,6 +40,12 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
     ) -> None:
+        for name, share in (("momentum", momentum), ("beta", betas[0]), ("beta", betas[1])):
+            if not 0 <= share < 1:
+                raise ValueError(f"Invalid {name} value: {share}")
+        for name, value in (("learning rate", lr), ("epsilon", eps)):
+            if not value >= 0:
+                raise ValueError(f"Invalid {name} value: {value}")
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps})
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from cosmos_posttrain import pca_start
+from cosmos_posttrain import optimizers, pca_start
 from cosmos_posttrain.averages import Average
 from cosmos_posttrain.clip_pool import to_video
 from cosmos_posttrain.data import Batch, Source, Stream, StreamConfig, open_source
@@ -239,11 +239,12 @@ def run(
         say: takes each line of progress.
 
     Raises:
-        InputError: the data or the run folder is not what it should be.
+        InputError: the data, the run folder or an option of the optimiser is not what it should be.
     """
     with processes():
         parallel = Parallel(recipe.loop.parallel)
         said = say if parallel.rank == 0 else _silent
+        optimizers.check(recipe.loop.optimizer, parallel.device)
         source = open_source(data, say=said)
         batches = Stream(source, recipe.data, rank=parallel.rank, world=parallel.world, workers=workers, say=say)
         validation = _validation_clips(recipe, data, source, said)
