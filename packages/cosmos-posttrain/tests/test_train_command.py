@@ -133,6 +133,36 @@ def test_a_run_killed_at_some_moment_and_resumed_ends_with_the_same_weights(
     assert whole["optimizer.discriminator.head.weight.step"] == 7
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no groups of processes that a signal goes to")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_ctrl_c_is_one_line_and_the_run_goes_on_from_its_newest_checkpoint(
+    workers: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--save-every", "2", "--workers", workers)
+    line = [sys.executable, "-m", "cosmos_posttrain.cli", *command(clips, tmp_path, "--steps", "1000000", *options)]
+    # Where the tests run in the background, they may have been told to ignore it, and what they start would too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, process_group=0
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    while process.poll() is None and not (tmp_path / "checkpoints/step-4").exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, error = process.communicate()  # comes back when no process is left that could write
+    assert (process.returncode, error) == (130, "cosmos-posttrain: interrupted; nothing half-written is left\n")
+    kept = sorted(int(path.name.removeprefix("step-")) for path in (tmp_path / "checkpoints").iterdir())
+    assert len(kept) == 2
+    assert main(command(clips, tmp_path, "--steps", str(kept[-1] + 2), *options, "--resume")) == 0
+    out = capsys.readouterr().out
+    assert f"resumed behind step {kept[-1]}\n" in out
+    assert "damaged" not in out
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, kept[-1] + 3))
+
+
 def test_pictures_and_clips_take_turns_in_batches_of_their_own_sizes(clips_and_pictures: Path) -> None:
     source = open_source(clips_and_pictures)
     settings = StreamConfig(batch=2, frames=(9,), sides=(32,), crop=32, images=0.5, image_batch=6)
