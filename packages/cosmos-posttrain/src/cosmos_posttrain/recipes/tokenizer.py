@@ -249,9 +249,17 @@ def run(
         batches = Stream(source, recipe.data, rank=parallel.rank, world=parallel.world, workers=workers, say=say)
         validation = _validation_clips(recipe, data, source, said)
         torch.manual_seed(recipe.loop.seed)
-        model = CausalTokenizer(PRESETS[recipe.preset]) if recipe.init is None else load(recipe.init)
+        # Released files are in bfloat16, in which small steps would be lost.
+        model = (
+            CausalTokenizer(PRESETS[recipe.preset]) if recipe.init is None else load(recipe.init, dtype=torch.float32)
+        )
         if model.encoder is None or model.decoder is None:
             raise InputError(f"{recipe.init}: holds one half only, and training takes both")
+        if model.config.media == "image" and recipe.data.frames != (1,):
+            raise InputError(
+                f"{recipe.init or recipe.preset}: is an image tokenizer, and data.frames is {recipe.data.frames}: set "
+                "data.frames=[1]"
+            )
         terms = Terms(recipe.terms, model, networks, said)
         keep = _remember(recipe, terms.digests, out, resume=resume, first=parallel.rank == 0)
         if recipe.start == "pca" and recipe.init is None:
