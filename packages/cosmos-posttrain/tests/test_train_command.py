@@ -245,14 +245,43 @@ def test_the_recipe_kept_is_that_of_the_last_start(clips: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "run/recipe.json").read_text())["loop"]["steps"] == 2
 
 
+def test_a_run_that_never_saved_leaves_its_folder_to_another_recipe(clips: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(command(clips, tmp_path / "first", "--steps", "1")) == 0
+    (run / "checkpoints").mkdir(parents=True)
+    shutil.copy(tmp_path / "first/recipe.json", run)
+    other = ("--steps", "2", "--set", "data.flip=0.25")
+    assert main(command(clips, run, *other, "--resume")) == 0
+    assert json.loads((run / "recipe.json").read_text())["data"]["flip"] == 0.25
+    assert main(command(clips, run, "--steps", "3", "--resume")) == 2
+
+
+def test_every_moving_average_is_written(clips: Path, tmp_path: Path) -> None:
+    averages = ("--set", 'loop.averages=[{"decay": 0.5}, {"width": 0.2}]')
+    assert main(command(clips, tmp_path / "run", "--steps", "4", *averages)) == 0
+    assert main(command(clips, tmp_path / "wide", "--steps", "4", "--set", 'loop.averages=[{"width": 0.2}]')) == 0
+    first, wide, alone = (
+        load(tmp_path / name)
+        for name in ("run/model.safetensors", "run/model-width-0.2.safetensors", "wide/model.safetensors")
+    )
+    assert wide.fingerprint == alone.fingerprint != first.fingerprint
+    assert wide.statistics is not None
+    assert alone.statistics is not None
+    assert torch.equal(wide.statistics.mean, alone.statistics.mean)
+
+
 def test_the_decoder_alone_is_tuned_from_a_checkpoint(clips: Path, tmp_path: Path) -> None:
     assert main(command(clips, tmp_path / "first", "--steps", "2")) == 0
     begun = tmp_path / "first/model.safetensors"
-    options = ("--steps", "2", "--init", str(begun), "--set", "trained=decoder")
+    options = ("--steps", "2", "--init", str(begun), "--set", "trained=decoder", "--set", "data.seed=1")
     assert main(command(clips, tmp_path / "second", *options)) == 0
     one, two = load(begun), load(tmp_path / "second/model.safetensors")
     assert one.fingerprint["encoder"] == two.fingerprint["encoder"]
     assert one.fingerprint["decoder"] != two.fingerprint["decoder"]
+    assert one.statistics is not None
+    assert two.statistics is not None
+    assert torch.equal(one.statistics.mean, two.statistics.mean)
+    assert torch.equal(one.statistics.std, two.statistics.std)
 
 
 def test_terms_without_their_networks_are_named_and_the_run_goes_on(
@@ -296,6 +325,7 @@ def optimizer(name: str, options: dict[str, Any]) -> list[str]:
         (["--steps", "0"], "steps is 0"),
         (["--set", "start=pca", "--set", "loop.parallel.weights=sharded"], "start is 'pca', whose masks"),
         (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--set", "start=pca", "--set", "trained=decoder"], "give init"),
         (optimizer("adamw", {"betas": [2, 0.5]}), "adamw does not take {'betas': [2, 0.5]}: Invalid beta parameter"),
         (optimizer("adamw", {"eps": -1e-8}), "adamw does not take {'eps': -1e-08}: Invalid epsilon value"),
         (optimizer("muon", {"betas": [2.0, 0.5]}), "muon does not take {'betas': [2.0, 0.5]}: Invalid beta value: 2.0"),

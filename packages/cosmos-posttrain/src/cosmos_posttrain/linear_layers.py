@@ -127,7 +127,8 @@ def _freeze(layer: nn.Module, *, columns: bool = False) -> None:
         mask[-2:] = 0
         if columns and name == "weight":
             mask[:, -2:] = 0
-        parameter.register_hook(mask.mul)
+        # The parameter may move to another device behind this; its hooks go with it, and the mask does not.
+        parameter.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient.device))
 
 
 def hold_constants(layer: TemporalConv) -> None:

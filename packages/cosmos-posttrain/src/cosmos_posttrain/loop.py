@@ -132,6 +132,7 @@ def train(
     run: Path | str,
     *,
     resume: bool = False,
+    others: Callable[[Average], None] | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Optimise ``objective``; behind it, its parameters are those of the first moving average, where there is one.
@@ -146,6 +147,7 @@ def train(
         config: length, optimiser, bookkeeping.
         run: folder of the run; without ``resume`` it must hold no checkpoint yet.
         resume: go on from the newest whole checkpoint, or start where there is none.
+        others: called behind the last step with each moving average but the first, while the parameters are its own.
         say: takes each line of progress, in the first process.
 
     Raises:
@@ -156,7 +158,7 @@ def train(
     """
     with processes(), one_process_is_fine():
         try:
-            _Run(objective, batches, config, Path(run), resume, say).train()
+            _Run(objective, batches, config, Path(run), resume, say).train(others)
         finally:
             batches.close()
 
@@ -189,10 +191,16 @@ class _Run(Generic[B]):
         averaged = {name: value for group in groups if group.averaged for name, value in group.parameters.items()}
         self.averages = Averages(averaged, config.averages)
         self.optimizer = optimizers.build(config.optimizer, groups)
+        for name, value in self.parameters.items():
+            if value.dtype in (torch.float16, torch.bfloat16):
+                raise InputError(
+                    f"parameter {name} is {str(value.dtype).removeprefix('torch.')}, in which small steps are lost: "
+                    "load it in float32, and set parallel.precision=bfloat16 for passes in half precision"
+                )
         self.checkpoints = Checkpoints(run / "checkpoints", self.parallel, kept=config.keep)
         self.progress = self._resumed() if resume else self._begun()
 
-    def train(self) -> None:
+    def train(self, others: Callable[[Average], None] | None) -> None:
         config, first = self.config, self.progress.step
         journal = None
         if self.parallel.rank == 0:
@@ -215,6 +223,10 @@ class _Run(Generic[B]):
             if journal is not None:
                 journal.close()
         self.parallel.barrier()
+        if others is not None:
+            for average in config.averages[1:]:
+                self.averages.copy_to_parameters(average)
+                others(average)
         if config.averages:
             self.averages.copy_to_parameters(config.averages[0])
 

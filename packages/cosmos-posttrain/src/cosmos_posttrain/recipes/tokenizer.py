@@ -1,7 +1,7 @@
 """Training of tokenizers (arXiv 2501.03575, section 4.2): an objective over the loss terms, and its recipes."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -21,10 +21,11 @@ from cosmos_posttrain.loop import LoopConfig, train
 from cosmos_posttrain.losses import POST_TRAINING, RELEASED, StepSchedule, perceptual_distance
 from cosmos_posttrain.networks import feature_network
 from cosmos_posttrain.optimizers import OptimizerConfig, ParameterGroup
-from cosmos_posttrain.parallel import Parallel, named_parameters, processes, whole_tensor
+from cosmos_posttrain.parallel import Parallel, named_parameters, processes
+from cosmos_posttrain.recipes.finishing import measure_statistics, whole
 from cosmos_posttrain.recipes.terms import Terms, TermWeights
 from cosmos_posttrain.schedules import Schedule
-from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, LatentStatistics, load, save
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, save
 from cosmos_tokenizer.atomic import write_whole
 from cosmos_tokenizer.jsontext import to_json
 from cosmos_tokenizer.metrics import psnr_per_frame
@@ -66,6 +67,8 @@ class TokenizerRecipe:
                 "start is 'pca', whose masks on gradients sharded weights would lose: set "
                 "loop.parallel.weights=replicated, or start=random"
             )
+        if self.start == "pca" and self.init is None and self.trained == "decoder":
+            raise InputError("trained is 'decoder' and start is 'pca', whose encoder is of the data at hand: give init")
 
 
 _NANO = TokenizerRecipe(
@@ -178,7 +181,12 @@ class Reconstruction:
 
     def groups(self) -> list[ParameterGroup]:
         """The tokenizer's parameters, and the discriminator's at four times the rate (as the released stub has it)."""
-        model = {name: value for name, value in named_parameters(self.model).items() if value.requires_grad}
+        fixed = pca_start.scales(self.model)
+        model = {
+            name: value
+            for name, value in named_parameters(self.model).items()
+            if value.requires_grad or any(value is scale for scale in fixed)
+        }
         groups = [ParameterGroup(parameters=model)]
         if self.terms.discriminator is not None:
             own = named_parameters(self.terms.discriminator)
@@ -228,6 +236,8 @@ def run(
 ) -> Path:
     """Train ``recipe`` and write the averaged weights to ``out/model.safetensors``, which ``load`` takes.
 
+    Those of further moving averages go to ``out/model-NAME.safetensors``, such as ``model-width-0.1``.
+
     Args:
         recipe: what to train.
         data: shards, a folder of clips and pictures, or a pool. A pool's development clips are validated on, with
@@ -272,24 +282,36 @@ def run(
             validation=validation,
             judge=judge if judge is not None and judge.is_file() else None,
         )
-        train(objective, batches, recipe.loop, out, resume=resume, say=said)
+
+        def finish(path: Path) -> None:
+            finished = whole(model)
+            # An encoder that nothing trained has the latents that it had.
+            if finished.config.kind == "continuous" and (recipe.trained == "all" or finished.statistics is None):
+                finished.statistics = measure_statistics(finished, _share(source, recipe, parallel), parallel)
+            if parallel.rank == 0:
+                save(finished, path, storage=getattr(torch, recipe.storage))
+
+        def other(average: Average) -> None:
+            finish(out / f"model-{average.name}.safetensors")
+
+        train(objective, batches, recipe.loop, out, resume=resume, others=other, say=said)
         keep()
-        finished = _whole(model)
         path = out / "model.safetensors"
-        if parallel.rank == 0:
-            if finished.config.kind == "continuous":
-                clips = _clips(source, recipe, STATISTICS_CLIPS)
-                finished.statistics = measure_statistics(finished, clips, recipe.data.batch // parallel.world)
-            save(finished, path, storage=getattr(torch, recipe.storage))
+        finish(path)
         parallel.barrier()
     return path
 
 
-@torch.no_grad()
-def measure_statistics(model: CausalTokenizer, clips: Float[Tensor, "N 3 T H W"], at_once: int) -> LatentStatistics:
-    """Mean and deviation of the latents of some clips, per channel and latent frame; ``at_once`` clips are encoded."""
-    z_NCTHW = torch.cat([model.encode(some) for some in clips.split(at_once)]).double()
-    return LatentStatistics(z_NCTHW.mean((0, 3, 4)), z_NCTHW.std((0, 3, 4)))
+def _share(source: Source, recipe: TokenizerRecipe, parallel: Parallel) -> Iterator[Float[Tensor, "B 3 T H W"]]:
+    """This process's part of about as many clips as the statistics take: those of the first batch's shape."""
+    data = replace(recipe.data, images=0.0)
+    stream = Stream(source, data, rank=parallel.rank, world=parallel.world, say=_silent)
+    shape = None
+    for _ in range(-(-STATISTICS_CLIPS // data.batch)):
+        video = next(stream).video
+        shape = shape or video.shape[1:]
+        if video.shape[1:] == shape:
+            yield video
 
 
 def _clips(source: Source, recipe: TokenizerRecipe, count: int) -> Float[Tensor, "N 3 T H W"]:
@@ -336,7 +358,8 @@ def _remember(
             out.mkdir(parents=True, exist_ok=True)
             write_whole(path, to_json(mine, indent=1).encode())
 
-    if resume and path.exists():
+    begun = any((out / "checkpoints").glob("step-*"))
+    if resume and begun and path.exists():
         try:
             theirs = json.loads(path.read_bytes())
             differing = [name for name in mine if name != "loop" and theirs[name] != mine[name]]
@@ -346,17 +369,9 @@ def _remember(
             name = differing[0]
             way = "give the same --networks" if name == "networks" else "name another folder"
             raise InputError(f"{path}: was begun with {name} {theirs[name]}, now {mine[name]}; {way}")
-    elif not (out / "checkpoints").exists():
+    elif not begun:
         keep()
     return keep
-
-
-def _whole(model: CausalTokenizer) -> CausalTokenizer:
-    """An unwrapped copy on the CPU; every process must ask."""
-    state = {name: whole_tensor(value.detach()).cpu() for name, value in named_parameters(model).items()}
-    whole = CausalTokenizer(model.config)
-    whole.load_state_dict(pca_start.finished(model, state))
-    return whole.eval()
 
 
 def _grid(pairs: list[Tensor]) -> UInt8[np.ndarray, "H W 3"]:
