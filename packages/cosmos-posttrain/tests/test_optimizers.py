@@ -65,16 +65,23 @@ def test_a_parameter_without_a_gradient_so_far_gets_no_state(name: str) -> None:
     assert values["b"] not in second.state
 
 
-def test_groups_have_their_own_rate_and_decay() -> None:
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_groups_have_their_own_rate_and_decay(name: str) -> None:
     values = parameters()
     groups = [
         ParameterGroup(parameters={"a": values["a"]}, rate=0.5, weight_decay=0.0),
         ParameterGroup(parameters={"b": values["b"]}),
     ]
-    optimizer = build(OptimizerConfig(rate=1.0, options={"weight_decay": 0.3}), groups)
+    optimizer = build(OptimizerConfig(name=name, rate=1.0, options={"weight_decay": 0.3}), groups)
     set_rate(optimizer, 0.2)
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.3]
+
+
+def test_a_decay_that_the_optimizer_does_not_know_is_refused() -> None:
+    group = ParameterGroup(parameters=parameters(), weight_decay=0.1)
+    with pytest.raises(InputError, match="optimizer rprop has no weight_decay"):
+        build(OptimizerConfig(name="rprop", rate=1.0), [group])
 
 
 @pytest.mark.parametrize(

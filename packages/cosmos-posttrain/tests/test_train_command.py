@@ -25,8 +25,9 @@ from cosmos_posttrain import clip_pool
 from cosmos_posttrain.checkpoints import one_process_is_fine
 from cosmos_posttrain.cli import main
 from cosmos_posttrain.data import Stream, StreamConfig, open_source
+from cosmos_posttrain.losses import StepSchedule
 from cosmos_posttrain.networks.mobilenet import MobileNetV2
-from cosmos_posttrain.recipes import tokenizer
+from cosmos_posttrain.recipes import TermWeights, tokenizer
 from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, save
 from cosmos_tokenizer.video import Video, write_video
 
@@ -321,7 +322,14 @@ def optimizer(name: str, options: dict[str, Any]) -> list[str]:
         (["--set", 'terms.gram={"value": [1]}'], "there is no field terms.gram.value: StepSchedule has values"),
         (["--set", "loop"], "'loop' sets nothing: write FIELD=VALUE"),
         (["--set", "preset=giant"], "preset is 'giant': use one of"),
-        (["--set", "data.frames=[49]"], "49"),
+        (["--set", "data.frames=[49]"], "no clip has 49 frames at a step of 1; the longest, "),
+        (["--set", 'loop.optimizer={"name":"adamw"}'], "loop.optimizer lacks rate: give all that OptimizerConfig asks"),
+        (["--set", 'data={"batch":2}'], "data lacks frames, sides: "),
+        (["--set", "terms.r1=NaN"], "terms.r1 is nan: give a finite weight from 0 up"),
+        (
+            ["--set", 'terms.consistency={"values":[1]}', "--set", "terms.window_step=8"],
+            "two of terms.window=9 frames, terms.window_step=8 apart, take 17: set data.frames, now [9], ",
+        ),
         (["--steps", "0"], "steps is 0"),
         (["--set", "start=pca", "--set", "loop.parallel.weights=sharded"], "start is 'pca', whose masks"),
         (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
@@ -385,3 +393,15 @@ def test_a_finished_run_may_be_resumed_and_writes_the_same(clips: Path, tmp_path
     shutil.copytree(tmp_path / "run", tmp_path / "before")
     assert main(command(clips, tmp_path / "run", "--steps", "2", "--resume")) == 0
     assert same_weights(tmp_path / "before", tmp_path / "run")
+
+
+def test_a_network_of_the_loss_does_not_judge_it(tmp_path: Path) -> None:
+    file, said = tmp_path / f"{tokenizer.JUDGE}.pth", []
+    file.touch()
+    mine, off = StepSchedule(values=(0.0, 0.1), boundaries=(5,)), StepSchedule(values=(0.0,))
+    assert tokenizer._judge(TermWeights(gram=mine), tmp_path, said.append) == file
+    assert tokenizer._judge(TermWeights(features=tokenizer.JUDGE, gram=off), tmp_path, said.append) == file
+    assert tokenizer._judge(TermWeights(), tmp_path / "nowhere", said.append) is None
+    assert said == []
+    assert tokenizer._judge(TermWeights(features=tokenizer.JUDGE, gram=mine), tmp_path, said.append) is None
+    assert said == ["validated without perceptual distance: its network, efficientnet_lite0, is the loss's own"]

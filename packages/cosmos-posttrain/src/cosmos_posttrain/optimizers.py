@@ -74,12 +74,14 @@ def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.op
     """The optimiser of some groups; ``set_rate`` sets what they share.
 
     Raises:
-        InputError: an option is out of its range.
+        InputError: an option is out of its range, or a group's weight decay is none of the optimiser's options.
     """
     wanted = []
     for group in groups:
         row: dict[str, Any] = {"params": list(group.parameters.values()), "rate": group.rate}
         if group.weight_decay is not None:
+            if "weight_decay" not in inspect.signature(optimizer_class(config.name)).parameters:
+                raise InputError(f"optimizer {config.name} has no weight_decay, and a group of parameters asks for one")
             row["weight_decay"] = group.weight_decay
         wanted.append(row)
     options: dict[str, Any] = {"lr": config.rate}

@@ -20,6 +20,7 @@ from cosmos_posttrain.data import Batch, Source, Stream, StreamConfig, open_sour
 from cosmos_posttrain.loop import LoopConfig, train
 from cosmos_posttrain.losses import POST_TRAINING, RELEASED, StepSchedule, perceptual_distance
 from cosmos_posttrain.networks import feature_network
+from cosmos_posttrain.networks.sources import network_file
 from cosmos_posttrain.optimizers import OptimizerConfig, ParameterGroup
 from cosmos_posttrain.parallel import Parallel, named_parameters, processes
 from cosmos_posttrain.recipes.finishing import measure_statistics, whole
@@ -31,11 +32,15 @@ from cosmos_tokenizer.jsontext import to_json
 from cosmos_tokenizer.metrics import psnr_per_frame
 
 START_CLIPS = 48
+"""Training clips that the linear start is measured on."""
 STATISTICS_CLIPS = 128
+"""Training clips whose latents give a continuous tokenizer's statistics."""
 JUDGE = "efficientnet_lite0"
 """Feature network of the validation's perceptual distance, which no recipe has in its loss."""
 PICTURES = 4
+"""Most clips in the picture of reconstructions."""
 DEVELOPMENT = "development.npy"
+"""File of a pool's clips for validation, none of which is trained on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,8 +214,7 @@ class Reconstruction:
         video = batch.video.to(parallel.device)
         # The whole batch's loss is the mean over processes, and each holds the gradient of its own clips.
         found = self.terms(self.model(video), video, step, lambda squares: parallel.averaged(squares) / parallel.world)
-        # Figures are averaged over processes, and each of them counts its own.
-        return found | {"skipped": torch.tensor(float(batch.skipped * parallel.world))}
+        return found | {"skipped": torch.tensor(batch.skipped)}
 
     def validate(self) -> dict[str, float | np.ndarray]:
         """PSNR per frame in dB, perceptual distance where a network is at hand, and clips beside reconstructions."""
@@ -259,6 +263,7 @@ def run(
     Raises:
         InputError: the data, the run folder or an option of the optimiser is not what it should be.
     """
+    recipe.terms.check_windows(recipe.data.frames)
     with processes():
         parallel = Parallel(recipe.loop.parallel)
         said = say if parallel.rank == 0 else _silent
@@ -282,13 +287,12 @@ def run(
         keep = _remember(recipe, terms.digests, out, resume=resume, first=parallel.rank == 0)
         if recipe.start == "pca" and recipe.init is None:
             pca_start.start(model, _clips(source, recipe, START_CLIPS))
-        judge = None if networks is None else networks / f"{JUDGE}.safetensors"
         objective = Reconstruction(
             model,
             terms,
             trained=recipe.trained,
             validation=validation,
-            judge=judge if judge is not None and judge.is_file() else None,
+            judge=_judge(recipe.terms, networks, said),
         )
 
         def finish(path: Path) -> None:
@@ -327,6 +331,17 @@ def _clips(source: Source, recipe: TokenizerRecipe, count: int) -> Float[Tensor,
     stream = Stream(source, replace(recipe.data, images=0.0), say=_silent)
     found = [next(stream).video for _ in range(-(-count // recipe.data.batch))]
     return torch.cat([video for video in found if video.shape[1:] == found[0].shape[1:]])[:count]
+
+
+def _judge(terms: TermWeights, networks: Path | None, say: Callable[[str], None]) -> Path | None:
+    """Weights of the network of the validation's distance, where they are at hand and the loss does not use them."""
+    path = None if networks is None else network_file(networks, JUDGE)
+    if path is None or not path.is_file():
+        return None
+    if terms.features == JUDGE and {"perceptual", "gram"} & set(terms.used()):
+        say(f"validated without perceptual distance: its network, {JUDGE}, is the loss's own")
+        return None
+    return path
 
 
 def _validation_clips(
