@@ -20,7 +20,7 @@ import torch
 from ablation_runs import CROP, Ablation, Plan, Result
 from ablation_variants import VARIANTS, weights, width
 
-from cosmos_posttrain.recipes.tokenizer import JUDGE
+from cosmos_posttrain.recipes.reconstruction import JUDGE
 from cosmos_tokenizer import InputError
 
 QUICK = Plan(frames=9, batch=2, steps=2, rates=(2e-3,), seeds=(0,), choosing=1, judged=1, rounds=1)

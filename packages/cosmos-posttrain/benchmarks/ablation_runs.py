@@ -26,8 +26,8 @@ from cosmos_posttrain import (
 )
 from cosmos_posttrain.data import Stream, StreamConfig, open_source
 from cosmos_posttrain.networks.sources import network_file
+from cosmos_posttrain.recipes.reconstruction import JUDGE, Reconstruction
 from cosmos_posttrain.recipes.terms import Terms, TermWeights
-from cosmos_posttrain.recipes.tokenizer import JUDGE, Reconstruction
 from cosmos_tokenizer import CausalTokenizer, InputError
 
 CROP = 64

@@ -137,7 +137,7 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
     from cosmos_posttrain import block_pca, clip_pool, holdout
     from cosmos_posttrain.networks import feature_network
     from cosmos_posttrain.networks.sources import network_file
-    from cosmos_posttrain.recipes.tokenizer import JUDGE
+    from cosmos_posttrain.recipes.reconstruction import JUDGE
     from cosmos_tokenizer import load
     from cosmos_tokenizer.progress import Progress
 
