@@ -22,7 +22,7 @@ def whole(model: CausalTokenizer) -> CausalTokenizer:
 
 @torch.no_grad()
 def measure_statistics(
-    model: CausalTokenizer, clips: Iterable[Float[Tensor, "B 3 T H W"]], parallel: Parallel
+    model: CausalTokenizer, clips: Iterable[Float[Tensor, "_ 3 T H W"]], parallel: Parallel
 ) -> LatentStatistics:
     """Mean and deviation of latents, per channel and latent frame, over the clips of all processes.
 
