@@ -20,7 +20,7 @@ import torch
 from ablation_runs import CROP, Ablation, Plan, Result
 from ablation_variants import VARIANTS, weights, width
 
-from cosmos_posttrain.recipes.tokenizer import JUDGE
+from cosmos_posttrain.recipes.reconstruction import JUDGE
 from cosmos_tokenizer import InputError
 
 QUICK = Plan(frames=9, batch=2, steps=2, rates=(2e-3,), seeds=(0,), choosing=1, judged=1, rounds=1)
@@ -62,17 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="threads of the CPU")
     parser.add_argument("--quick", action="store_true", help="two steps each, to see that all of it runs")
     args = parser.parse_args(arguments)
-    if args.threads:
+    if args.threads is not None:
+        if args.threads < 1:
+            parser.error(f"--threads is {args.threads}: give a number from 1 up")
         torch.set_num_threads(args.threads)
     plan, begin = QUICK if args.quick else Plan(), time.monotonic()
     with tempfile.TemporaryDirectory() as passing:
         try:
             out = Path(passing) if args.quick else args.out
             ablation = Ablation(args.data, args.footage, args.networks, out, plan)
+            seconds = ablation.step_seconds()
+            results = {name: ablation.results(name) for name in VARIANTS}
         except InputError as error:
             parser.error(str(error))
-        seconds = ablation.step_seconds()
-        results = {name: ablation.results(name) for name in VARIANTS}
     flops = {name: ablation.flops(name) for name in VARIANTS}
     threads = torch.get_num_threads()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {threads} thread{'s'[: threads > 1]}"

@@ -25,8 +25,9 @@ from cosmos_posttrain import (
     train,
 )
 from cosmos_posttrain.data import Stream, StreamConfig, open_source
+from cosmos_posttrain.networks.sources import network_file
+from cosmos_posttrain.recipes.reconstruction import JUDGE, Reconstruction
 from cosmos_posttrain.recipes.terms import Terms, TermWeights
-from cosmos_posttrain.recipes.tokenizer import JUDGE, Reconstruction
 from cosmos_tokenizer import CausalTokenizer, InputError
 
 CROP = 64
@@ -82,7 +83,7 @@ class Ablation:
         self._judged: Mapping[str, Clips] = {
             clip: [window.frames for window in windows if window.name.startswith(f"{clip}@")] for clip in holdout.STARTS
         } | {"development": list(development[plan.choosing : last])}
-        self._judge = None if networks is None else networks / f"{JUDGE}.safetensors"
+        self._judge = None if networks is None else network_file(networks, JUDGE)
         if self._judge is not None and not self._judge.is_file():
             raise InputError(f"no {self._judge}; fetch it with scripts/networks.py, or leave --networks out")
         first = self._batches(0)

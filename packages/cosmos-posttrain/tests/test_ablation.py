@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cosmos_posttrain import holdout
+from cosmos_tokenizer import InputError
 from cosmos_tokenizer.attention import TemporalAttention
 from cosmos_tokenizer.layers import FactorisedConv, TemporalConv
 
@@ -172,3 +173,28 @@ def test_without_a_pool_one_line_says_so(
 def test_a_cell_gives_the_mean_and_half_the_range(script: ModuleType) -> None:
     assert script.spread([27.0, 27.5], 2) == "27.25 ± 0.25"
     assert script.spread([27.0], 2) == "27.00"
+
+
+def test_a_run_of_another_configuration_is_one_line(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Begun:
+        def __init__(self, *given: object) -> None:
+            pass
+
+        def step_seconds(self) -> dict[str, list[float]]:
+            return {}
+
+        def results(self, name: str) -> list[object]:
+            raise InputError(f"{name} was begun with clip 0.5, and now it is 1.0")
+
+    monkeypatch.setattr(script, "Ablation", Begun)
+    with pytest.raises(SystemExit, match="2"):
+        script.main(["--data", "pool", "--footage", "footage", "--out", str(tmp_path)])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("baseline was begun with clip 0.5, and now it is 1.0")
+
+
+def test_a_number_of_threads_below_one_is_one_line(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        script.main(["--data", "pool", "--footage", "footage", "--threads", "0"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("--threads is 0: give a number from 1 up")

@@ -83,7 +83,14 @@ def test_compare_reports_each_clip_and_the_gain(
         (["compare", "m", "--footage", "nowhere", "--data", "p"], "nowhere/bikes.mp4"),
         (["pool", "nowhere", "out"], "nowhere"),
         (["train", "tokenizer-toy", "--data", "p", "--out", "r", "--threads", "-1"], "'-1' is not a whole number"),
+        (
+            ["train", "tokenizer-toy", "--data", "p", "--out", "r", "--threads", "0"],
+            "'0' is not a whole number from 1 up",
+        ),
         (["pool", "nowhere", "out", "--clips", "-3"], "'-3' is not a whole number"),
+        (["pool", "nowhere", "out", "--clips", "0"], "'0' is not a whole number from 1 up"),
+        (["pool", "nowhere", "out", "--frames", "0"], "'0' is not a whole number from 1 up"),
+        (["compare", "m", "--footage", "f", "--data", "p", "--blocks", "0"], "'0' is not a whole number from 1 up"),
         (["fly"], "fly"),
     ],
 )

@@ -60,7 +60,7 @@ GAME: dict[str, Any] = {
     "data.frames": [17],
     "data.batch": 4,
     "data.images": 0.4,
-    "data.image_batch": 6,
+    "data.image_batch": 8,
     "terms.perceptual": {"values": [0.1]},
     "terms.gram": {"values": [0.1]},
     "terms.consistency": {"values": [0.1]},
@@ -109,10 +109,14 @@ def launch(processes: int, script: Path, *given: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+def arguments(folder: Path, runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Of the script: a folder and a config for each run."""
+    return [text for name, fields in runs.items() for text in (str(folder / name), json.dumps(FIELDS | dict(fields)))]
+
+
 def run(folder: Path, processes: int, runs: Mapping[str, Mapping[str, Any]], *options: str) -> dict[str, Weights]:
     """Trained weights of several runs, one after another, on so many processes."""
-    given = [text for name, fields in runs.items() for text in (str(folder / name), json.dumps(FIELDS | dict(fields)))]
-    lines = launch(processes, SCRIPT, *given, *options)
+    lines = launch(processes, SCRIPT, *arguments(folder, runs), *options)
     return dict(zip(runs, map(json.loads, lines[-len(runs) :]), strict=True))
 
 
@@ -161,9 +165,8 @@ def test_low_precision_trains_sharded(together: dict[str, Weights], place: Path)
     assert found[-1] < 0.8 * found[0]
 
 
-def test_four_processes_make_two_copies_of_two_parts(alone: dict[str, Weights], place: Path) -> None:
-    fields = {"parallel": {"weights": "sharded", "shard_over": 2}}
-    assert_same(run(place / "four", 4, {"hybrid": fields})["hybrid"], alone["plain"])
+def test_four_processes_make_two_copies_of_two_parts(four: Weights, alone: dict[str, Weights]) -> None:
+    assert_same(four, alone["plain"])
 
 
 def handed(steps: int) -> dict[str, dict[str, Any]]:
@@ -229,6 +232,17 @@ def game_together(material: Path) -> Path:
     return material / "game together"
 
 
+@pytest.fixture(scope="module")
+def four(material: Path, place: Path) -> Weights:
+    """What four processes train, two copies of two parts; behind it, the game that they played lies in `game four`."""
+    command = game(material, "game four", {**FSDP, "loop.parallel.shard_over": 2})
+    script = [
+        str(SCRIPT),
+        *arguments(place / "four", {"hybrid": {"parallel": {"weights": "sharded", "shard_over": 2}}}),
+    ]
+    return json.loads(launch(4, COMMANDS, json.dumps([command]), *script)[-1])
+
+
 def assert_same_figures(got: Sequence[Mapping[str, float]], wanted: Sequence[Mapping[str, float]]) -> None:
     assert len(got) == len(wanted)
     for mine, theirs in zip(got, wanted, strict=True):
@@ -253,6 +267,13 @@ def test_two_processes_play_the_tokenizers_game_as_one_does(way: str, game_toget
     assert wanted[1]["consistency"] > 0
     assert_same_figures(rows(game_together / way), wanted)
     assert_same_models(game_together / way, game_alone / beside)
+
+
+def test_four_processes_play_the_game_on_two_copies_of_two_parts(
+    four: Weights, material: Path, game_alone: Path
+) -> None:
+    assert_same_figures(rows(material / "game four"), rows(game_alone / "plain"))
+    assert_same_models(material / "game four", game_alone / "plain")
 
 
 @pytest.mark.parametrize("way", LOW_GAMES)

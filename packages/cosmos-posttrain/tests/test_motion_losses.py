@@ -45,8 +45,12 @@ def test_flow_of_both_directions_is_compared_at_full_size(
 
 
 def test_images_have_no_flow() -> None:
-    image = torch.rand(2, 3, 1, 64, 64)
-    assert float(OpticalFlow(network=pretended_flow)(image, image + 1)) == 0
+    image = torch.rand(2, 3, 1, 64, 64, requires_grad=True)
+    loss = OpticalFlow(network=pretended_flow)(image, image.detach() + 1)
+    loss.backward()
+    assert loss.item() == 0
+    assert image.grad is not None
+    assert not image.grad.any()
 
 
 def test_flow_gradients_are_those_of_finite_differences() -> None:
@@ -106,7 +110,12 @@ def test_neighbouring_windows_are_compared_where_they_overlap(window: int, step:
 @pytest.mark.parametrize("frames", [1, 9, 12])
 def test_a_clip_of_one_window_has_nothing_to_compare(frames: int) -> None:
     video = torch.rand(2, 3, frames, 4, 4)
-    assert float(VideoConsistency(model=Running(4), window=9, step=4)(video, video)) == 0
+    made = torch.full_like(video, torch.inf, requires_grad=True)
+    loss = VideoConsistency(model=Running(4), window=9, step=4)(made, video)
+    loss.backward()
+    assert loss.item() == 0
+    assert made.grad is not None
+    assert torch.equal(made.grad, torch.zeros_like(video))
 
 
 @pytest.mark.parametrize("step", [0, 9])

@@ -8,7 +8,7 @@ from torch import nn
 
 from cosmos_posttrain import OptimizerConfig, ParameterGroup
 from cosmos_posttrain.muon import Muon
-from cosmos_posttrain.optimizers import build, make_state, optimizer_class, set_rate, state_tensors
+from cosmos_posttrain.optimizers import build, check, make_state, optimizer_class, set_rate, state_tensors
 from cosmos_tokenizer import InputError
 
 NAMES = ["adamw", "Adam", "sgd", "rmsprop", "nadam", "adafactor", "muon"]
@@ -65,16 +65,23 @@ def test_a_parameter_without_a_gradient_so_far_gets_no_state(name: str) -> None:
     assert values["b"] not in second.state
 
 
-def test_groups_have_their_own_rate_and_decay() -> None:
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_groups_have_their_own_rate_and_decay(name: str) -> None:
     values = parameters()
     groups = [
         ParameterGroup(parameters={"a": values["a"]}, rate=0.5, weight_decay=0.0),
         ParameterGroup(parameters={"b": values["b"]}),
     ]
-    optimizer = build(OptimizerConfig(rate=1.0, options={"weight_decay": 0.3}), groups)
+    optimizer = build(OptimizerConfig(name=name, rate=1.0, options={"weight_decay": 0.3}), groups)
     set_rate(optimizer, 0.2)
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.0, 0.3]
+
+
+def test_a_decay_that_the_optimizer_does_not_know_is_refused() -> None:
+    group = ParameterGroup(parameters=parameters(), weight_decay=0.1)
+    with pytest.raises(InputError, match="optimizer rprop has no weight_decay"):
+        build(OptimizerConfig(name="rprop", rate=1.0), [group])
 
 
 @pytest.mark.parametrize(
@@ -94,6 +101,8 @@ def test_groups_have_their_own_rate_and_decay() -> None:
         ({"rate": 1.0, "options": {"weight_decay": True}}, "has weight_decay True: give something like 0.01"),
         ({"rate": 1.0, "options": {"amsgrad": 1}}, "has amsgrad 1: give something like False"),
         ({"rate": 1.0, "options": {"foreach": "yes"}}, "has foreach 'yes'"),
+        ({"rate": 1.0, "options": {"eps": float("inf")}}, "has eps inf"),
+        ({"rate": 1.0, "options": {"betas": [0.9, float("nan")]}}, r"has betas \[0\.9, nan\]"),
     ],
 )
 def test_another_optimizer_is_refused(fields: dict[str, Any], said: str) -> None:
@@ -106,6 +115,11 @@ def test_an_option_out_of_its_range_is_one_line() -> None:
     config = OptimizerConfig(rate=1.0, options={"betas": [1.5, 0.9]})
     with pytest.raises(InputError, match=r"adamw does not take {'betas': \[1\.5, 0\.9\]}: Invalid beta .* 1\.5"):
         build(config, [ParameterGroup(parameters=parameters())])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_optimizer_with_its_defaults_passes_the_trial_step(name: str) -> None:
+    check(OptimizerConfig(name=name, rate=0.01), torch.device("cpu"))
 
 
 @pytest.mark.parametrize(

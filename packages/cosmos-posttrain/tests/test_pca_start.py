@@ -1,5 +1,6 @@
 """The linear start: as good as a block PCA, constants that stay, ends that fold away exactly."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cosmos_posttrain import block_pca, clip_pool, linear_layers, pca_start
+from cosmos_posttrain.cli import main
 from cosmos_posttrain.muon import Muon
-from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, TokenizerConfig
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, TokenizerConfig, load
 from cosmos_tokenizer.metrics import psnr_per_frame
 
 CONTINUOUS = replace(PRESETS["nano-cv4x8x8"], channels=20)
@@ -115,3 +118,37 @@ def test_finished_parameters_have_the_scaled_ends_folded_in_and_give_the_same(cl
         assert torch.equal(plain(clips[:2]), before)
         again = pca_start.finished(plain, dict(plain.named_parameters()))
     assert all(torch.equal(value, again[name]) for name, value in plain.named_parameters())
+
+
+def test_masks_of_the_constants_follow_gradients_to_another_device(clips: torch.Tensor) -> None:
+    model = started(CONTINUOUS, clips)
+    hooked = [parameter for parameter in model.parameters() if parameter._backward_hooks]
+    assert len(hooked) > 20
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for parameter in hooked:
+            gradient = torch.ones(parameter.shape, device="cuda")
+            for hook in (parameter._backward_hooks or {}).values():
+                assert hook(gradient).device.type == "cuda"
+
+
+@pytest.mark.gpu
+def test_a_linear_start_is_trained_on_a_gpu(small_pool: Path, tmp_path: Path) -> None:
+    changes = ["--set", "data.frames=[9]", "--set", "data.sides=[64]", "--steps", "2"]
+    line = ["train", "nano-dv4x8x8", "--data", str(small_pool), "--out", str(tmp_path / "run"), *changes]
+    assert main(line) == 0
+
+
+def test_a_run_that_goes_on_with_other_data_keeps_the_scales_of_its_start(small_pool: Path, tmp_path: Path) -> None:
+    pool, run = tmp_path / "pool", tmp_path / "run"
+    shutil.copytree(small_pool, pool)
+    changes = ["data.frames=[9]", "data.sides=[64]", "loop.optimizer.rate=1e-12", "validation_clips=0"]
+    line = ["train", "nano-cv4x8x8", "--data", str(pool), "--out", str(run), *(f"--set={text}" for text in changes)]
+    assert main([*line, "--steps", "1"]) == 0
+    before = load(run / "model.safetensors")
+    frames = np.load(pool / "training.npy")
+    np.save(pool / "training.npy", (frames // 4 + 90)[:, :, ::-1, ::-1])
+    assert main([*line, "--steps", "2", "--resume"]) == 0
+    after = load(run / "model.safetensors").state_dict()
+    for name, value in before.state_dict().items():
+        if not name.startswith("statistics."):
+            torch.testing.assert_close(after[name], value, atol=1e-3, rtol=1e-3)

@@ -141,6 +141,10 @@ def test_each_side_of_the_game_trains_its_own_weights(model: CausalTokenizer) ->
     [
         (TermWeights(colour=constant(0.0), perceptual=constant(1.0)), "from step 0 on no term of the loss is left"),
         (TermWeights(colour=ENDING, adversarial=constant(1.0)), "from step 7"),
+        (
+            TermWeights(colour=ENDING, adversarial=constant(1.0), consistency=constant(1.0)),
+            r"from step 7 on terms\.adversarial stands beside terms\.consistency alone",
+        ),
     ],
 )
 def test_a_loss_that_cannot_be_computed_is_refused_at_once(
@@ -154,7 +158,10 @@ def test_a_loss_that_cannot_be_computed_is_refused_at_once(
     ("fields", "said"),
     [
         ({"gram": StepSchedule(values=(-1.0,))}, "terms.gram has weight -1.0"),
+        ({"gram": StepSchedule(values=(1.0, float("nan")), boundaries=(3,))}, "terms.gram has weight nan"),
+        ({"colour": StepSchedule(values=(float("inf"),))}, "terms.colour has weight inf"),
         ({"r1": -1.0}, "r1 is -1.0"),
+        ({"r1": float("nan")}, "r1 is nan"),
         ({"every": 0}, "every is 0"),
     ],
 )
@@ -167,3 +174,22 @@ def test_windows_that_hold_no_whole_latent_frames_are_refused(model: CausalToken
     weights = TermWeights(consistency=constant(0.1), window=5)
     with pytest.raises(InputError, match=r"terms\.window is 5: give one more than a multiple of the 8 frames"):
         Terms(weights, model, None, silent)
+
+
+def test_a_clip_too_short_for_two_windows_gives_gradients_of_zero(
+    model: CausalTokenizer, pair: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    weights = TermWeights(colour=constant(0.0), consistency=constant(1.0))
+    found = Terms(weights, model, None, silent)(*pair, 0, alone)
+    assert found["loss"] == 0
+    found["loss"].backward()
+    assert pair[0].grad is not None
+    assert not pair[0].grad.any()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_networks_may_be_files_as_torch_saves_them(suffix: str, model: CausalTokenizer, tmp_path: Path) -> None:
+    torch.save(MobileNetV2().state_dict(), tmp_path / f"mobilenet_v2{suffix}")
+    terms = Terms(TermWeights(perceptual=constant(1.0)), model, tmp_path, silent)
+    assert list(terms.digests) == ["mobilenet_v2"]
+    assert len(terms.networks()) == 1

@@ -1,6 +1,7 @@
 """`train`: a folder of clips to weights that load, killed and resumed, and what it refuses."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -24,8 +25,9 @@ from cosmos_posttrain import clip_pool
 from cosmos_posttrain.checkpoints import one_process_is_fine
 from cosmos_posttrain.cli import main
 from cosmos_posttrain.data import Stream, StreamConfig, open_source
+from cosmos_posttrain.losses import StepSchedule
 from cosmos_posttrain.networks.mobilenet import MobileNetV2
-from cosmos_posttrain.recipes import tokenizer
+from cosmos_posttrain.recipes import TermWeights, tokenizer
 from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, save
 from cosmos_tokenizer.video import Video, write_video
 
@@ -132,6 +134,36 @@ def test_a_run_killed_at_some_moment_and_resumed_ends_with_the_same_weights(
     assert whole["optimizer.discriminator.head.weight.step"] == 7
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no groups of processes that a signal goes to")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_ctrl_c_is_one_line_and_the_run_goes_on_from_its_newest_checkpoint(
+    workers: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--save-every", "2", "--workers", workers)
+    line = [sys.executable, "-m", "cosmos_posttrain.cli", *command(clips, tmp_path, "--steps", "1000000", *options)]
+    # Where the tests run in the background, they may have been told to ignore it, and what they start would too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, process_group=0
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    while process.poll() is None and not (tmp_path / "checkpoints/step-4").exists():
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, error = process.communicate()  # comes back when no process is left that could write
+    assert (process.returncode, error) == (130, "cosmos-posttrain: interrupted; nothing half-written is left\n")
+    kept = sorted(int(path.name.removeprefix("step-")) for path in (tmp_path / "checkpoints").iterdir())
+    assert len(kept) == 2
+    assert main(command(clips, tmp_path, "--steps", str(kept[-1] + 2), *options, "--resume")) == 0
+    out = capsys.readouterr().out
+    assert f"resumed behind step {kept[-1]}\n" in out
+    assert "damaged" not in out
+    assert [row["step"] for row in rows(tmp_path)] == list(range(1, kept[-1] + 3))
+
+
 def test_pictures_and_clips_take_turns_in_batches_of_their_own_sizes(clips_and_pictures: Path) -> None:
     source = open_source(clips_and_pictures)
     settings = StreamConfig(batch=2, frames=(9,), sides=(32,), crop=32, images=0.5, image_batch=6)
@@ -214,14 +246,43 @@ def test_the_recipe_kept_is_that_of_the_last_start(clips: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "run/recipe.json").read_text())["loop"]["steps"] == 2
 
 
+def test_a_run_that_never_saved_leaves_its_folder_to_another_recipe(clips: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(command(clips, tmp_path / "first", "--steps", "1")) == 0
+    (run / "checkpoints").mkdir(parents=True)
+    shutil.copy(tmp_path / "first/recipe.json", run)
+    other = ("--steps", "2", "--set", "data.flip=0.25")
+    assert main(command(clips, run, *other, "--resume")) == 0
+    assert json.loads((run / "recipe.json").read_text())["data"]["flip"] == 0.25
+    assert main(command(clips, run, "--steps", "3", "--resume")) == 2
+
+
+def test_every_moving_average_is_written(clips: Path, tmp_path: Path) -> None:
+    averages = ("--set", 'loop.averages=[{"decay": 0.5}, {"width": 0.2}]')
+    assert main(command(clips, tmp_path / "run", "--steps", "4", *averages)) == 0
+    assert main(command(clips, tmp_path / "wide", "--steps", "4", "--set", 'loop.averages=[{"width": 0.2}]')) == 0
+    first, wide, alone = (
+        load(tmp_path / name)
+        for name in ("run/model.safetensors", "run/model-width-0.2.safetensors", "wide/model.safetensors")
+    )
+    assert wide.fingerprint == alone.fingerprint != first.fingerprint
+    assert wide.statistics is not None
+    assert alone.statistics is not None
+    assert torch.equal(wide.statistics.mean, alone.statistics.mean)
+
+
 def test_the_decoder_alone_is_tuned_from_a_checkpoint(clips: Path, tmp_path: Path) -> None:
     assert main(command(clips, tmp_path / "first", "--steps", "2")) == 0
     begun = tmp_path / "first/model.safetensors"
-    options = ("--steps", "2", "--init", str(begun), "--set", "trained=decoder")
+    options = ("--steps", "2", "--init", str(begun), "--set", "trained=decoder", "--set", "data.seed=1")
     assert main(command(clips, tmp_path / "second", *options)) == 0
     one, two = load(begun), load(tmp_path / "second/model.safetensors")
     assert one.fingerprint["encoder"] == two.fingerprint["encoder"]
     assert one.fingerprint["decoder"] != two.fingerprint["decoder"]
+    assert one.statistics is not None
+    assert two.statistics is not None
+    assert torch.equal(one.statistics.mean, two.statistics.mean)
+    assert torch.equal(one.statistics.std, two.statistics.std)
 
 
 def test_terms_without_their_networks_are_named_and_the_run_goes_on(
@@ -246,6 +307,10 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nano-dv4x8x8" in json.loads(out.splitlines()[-1])["recipes"]
 
 
+def optimizer(name: str, options: dict[str, Any]) -> list[str]:
+    return ["--set", f"loop.optimizer={json.dumps({'name': name, 'rate': 1e-3, 'options': options})}"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -257,10 +322,28 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--set", 'terms.gram={"value": [1]}'], "there is no field terms.gram.value: StepSchedule has values"),
         (["--set", "loop"], "'loop' sets nothing: write FIELD=VALUE"),
         (["--set", "preset=giant"], "preset is 'giant': use one of"),
-        (["--set", "data.frames=[49]"], "49"),
+        (["--set", "data.frames=[49]"], "no clip has 49 frames at a step of 1; the longest, "),
+        (["--set", 'loop.optimizer={"name":"adamw"}'], "loop.optimizer lacks rate: give all that OptimizerConfig asks"),
+        (["--set", 'data={"batch":2}'], "data lacks frames, sides: "),
+        (["--set", "terms.r1=NaN"], "terms.r1 is nan: give a finite weight from 0 up"),
+        (
+            ["--set", 'terms.consistency={"values":[1]}', "--set", "terms.window_step=8"],
+            "two of terms.window=9 frames, terms.window_step=8 apart, take 17: set data.frames, now [9], ",
+        ),
         (["--steps", "0"], "steps is 0"),
         (["--set", "start=pca", "--set", "loop.parallel.weights=sharded"], "start is 'pca', whose masks"),
         (["--init", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--set", "start=pca", "--set", "trained=decoder"], "give init"),
+        (optimizer("adamw", {"betas": [2, 0.5]}), "adamw does not take {'betas': [2, 0.5]}: Invalid beta parameter"),
+        (optimizer("adamw", {"eps": -1e-8}), "adamw does not take {'eps': -1e-08}: Invalid epsilon value"),
+        (optimizer("muon", {"betas": [2.0, 0.5]}), "muon does not take {'betas': [2.0, 0.5]}: Invalid beta value: 2.0"),
+        (optimizer("sgd", {"momentum": math.nan}), "sgd has momentum nan: give something like 0"),
+        (optimizer("adamw", {"fused": True, "foreach": True}), "`fused` and `foreach` cannot be `True` together."),
+        pytest.param(
+            optimizer("adamw", {"capturable": True}),
+            "If capturable=True, params and state_steps must be on supported devices",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, which takes it"),
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(
@@ -270,7 +353,7 @@ def test_what_cannot_be_trained_is_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
-    assert not (tmp_path / "run/checkpoints").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_recipes_folder_is_refused_and_stays(
@@ -310,3 +393,15 @@ def test_a_finished_run_may_be_resumed_and_writes_the_same(clips: Path, tmp_path
     shutil.copytree(tmp_path / "run", tmp_path / "before")
     assert main(command(clips, tmp_path / "run", "--steps", "2", "--resume")) == 0
     assert same_weights(tmp_path / "before", tmp_path / "run")
+
+
+def test_a_network_of_the_loss_does_not_judge_it(tmp_path: Path) -> None:
+    file, said = tmp_path / f"{tokenizer.JUDGE}.pth", []
+    file.touch()
+    mine, off = StepSchedule(values=(0.0, 0.1), boundaries=(5,)), StepSchedule(values=(0.0,))
+    assert tokenizer._judge(TermWeights(gram=mine), tmp_path, said.append) == file
+    assert tokenizer._judge(TermWeights(features=tokenizer.JUDGE, gram=off), tmp_path, said.append) == file
+    assert tokenizer._judge(TermWeights(), tmp_path / "nowhere", said.append) is None
+    assert said == []
+    assert tokenizer._judge(TermWeights(features=tokenizer.JUDGE, gram=mine), tmp_path, said.append) is None
+    assert said == ["validated without perceptual distance: its network, efficientnet_lite0, is the loss's own"]

@@ -303,7 +303,7 @@ def test_a_file_that_may_not_grow_is_one_line_and_leaves_nothing(command: str, p
             "out of memory; use",
         ),
         (MemoryError(), 2, "out of memory; use"),
-        (KeyboardInterrupt(), 1, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
 def test_what_stops_a_run_is_one_line(

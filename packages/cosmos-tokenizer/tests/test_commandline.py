@@ -76,8 +76,8 @@ def test_bad_input_is_one_line_and_code_2(error: Exception, line: str, call: Cal
     assert call(raising(error), "go --json") == (2, "", f"{line}\n")
 
 
-def test_an_interrupt_is_one_line_and_code_1(call: Call) -> None:
-    assert call(raising(KeyboardInterrupt()), "go") == (1, "", "toy: interrupted; nothing half-written is left\n")
+def test_an_interrupt_is_one_line_and_the_signals_code(call: Call) -> None:
+    assert call(raising(KeyboardInterrupt()), "go") == (130, "", "toy: interrupted; nothing half-written is left\n")
 
 
 def test_a_reader_that_left_ends_the_command_quietly(call: Call) -> None:
@@ -100,6 +100,6 @@ def test_sigterm_unwinds_like_an_interrupt_and_is_as_before_afterwards(call: Cal
 
     before = signal.getsignal(signal.SIGTERM)
     code, _, errors = call(work, "go")
-    assert (code, errors) == (1, "toy: interrupted; nothing half-written is left\n")
+    assert (code, errors) == (143, "toy: interrupted; nothing half-written is left\n")
     assert signal.getsignal(signal.SIGTERM) == before
     assert not list(tmp_path.iterdir())

@@ -98,6 +98,15 @@ def test_sums_begun_in_inference_mode_go_on_outside() -> None:
     torch.testing.assert_close(statistics.mean, x.mean(0))
 
 
+@pytest.mark.parametrize("cut", [0, 4, 10])
+def test_a_piece_without_samples_changes_nothing(cut: int) -> None:
+    x = _features(10, 3)
+    statistics, whole = _statistics(x, cut, cut), _statistics(x)
+    assert statistics.count == 10
+    torch.testing.assert_close(statistics.mean, whole.mean)
+    torch.testing.assert_close(statistics.covariance, whole.covariance)
+
+
 def test_features_that_cannot_be_compared_are_refused_in_one_line() -> None:
     statistics = _statistics(_features(5, 3))
     with pytest.raises(InputError, match="features of 3 and of 4 numbers"):

@@ -111,7 +111,7 @@ def test_a_tile_of_no_size_is_one_line(command: str, long: np.ndarray, run: Run)
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(KeyboardInterrupt, 1), (OSError(28, "No space left on device"), 2), (RuntimeError, 1)]
+    ("error", "code"), [(KeyboardInterrupt, 130), (OSError(28, "No space left on device"), 2), (RuntimeError, 1)]
 )
 @pytest.mark.parametrize("command", ["encode long.mp4 a.safetensors", "reconstruct long.mp4 a.mp4"])
 def test_what_stops_a_clip_in_the_middle_leaves_nothing(

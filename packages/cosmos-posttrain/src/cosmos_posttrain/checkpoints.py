@@ -111,25 +111,28 @@ class Checkpoints:
 
         Raises:
             InputError: its tensors are others than these.
+            OSError: it cannot be read.
         """
         found = self._parallel.first(self._newest_whole(say) if self._parallel.rank == 0 else None)
         if found is None:
             return None
         path = self.folder / found
         progress = loads((path / _PROGRESS).read_bytes())
-        saved = frozenset(FileSystemReader(path).read_metadata().state_dict_metadata)
+        metadata = FileSystemReader(path).read_metadata().state_dict_metadata
+        saved = frozenset(metadata)
         wanted = dict(tensors(progress, saved))
         unlike = "its tensors are those of another network or optimizer"
         if lacking := wanted.keys() - saved:
             raise InputError(f"{path}: {unlike} (there is no {min(lacking)}); name another folder")
         if more := saved - wanted.keys():
             raise InputError(f"{path}: {unlike} (there is {min(more)} too); name another folder")
-        try:
-            with one_process_is_fine():
-                state_dict_loader.load(wanted, storage_reader=FileSystemReader(path), process_group=self._group)
-        except (CheckpointException, RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise InputError(f"{path}: {unlike} ({reason}); name another folder") from error
+        for name, value in wanted.items():
+            size = getattr(metadata[name], "size", None)
+            if size != value.shape:
+                reason = f"{name} has shape {None if size is None else tuple(size)}, here {tuple(value.shape)}"
+                raise InputError(f"{path}: {unlike} ({reason}); name another folder")
+        with one_process_is_fine(), _causes():
+            state_dict_loader.load(wanted, storage_reader=FileSystemReader(path), process_group=self._group)
         return progress
 
     def _write(self, step: int, tensors: dict[str, Any], progress: dict[str, Any]) -> None:
@@ -143,7 +146,14 @@ class Checkpoints:
         except BaseException as error:
             if first:
                 shutil.rmtree(partial, ignore_errors=True)
-            self._failure = _naming(target, error)
+            self._failure = _naming(target, error, "it is not written, and those before it are still there")
+            return
+        try:
+            self._together(lambda: self._delete_old() if first else None)
+        except BaseException as error:
+            self._failure = _naming(
+                self.folder, error, f"{target.name} is written, and those before it cannot be deleted"
+            )
 
     def _together(self, do: Callable[[], T]) -> list[T]:
         """What ``do`` gives in each process; where it fails in one, it fails in all."""
@@ -174,6 +184,8 @@ class Checkpoints:
         write_whole(partial / _WHOLE, to_json(sums).encode())
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
+
+    def _delete_old(self) -> None:
         for old in self._steps()[: -self._kept]:
             shutil.rmtree(self.folder / f"step-{old}")
 
@@ -237,7 +249,7 @@ class _Writer(FileSystemWriter):
 def _causes() -> Iterator[None]:
     try:
         yield
-    except Exception as error:
+    except (Exception, CheckpointException) as error:  # which is no Exception
         cause = _cause(error)
         if cause is error:
             raise
@@ -256,12 +268,11 @@ def _cause(error: BaseException) -> BaseException:
     return behind or error
 
 
-def _naming(checkpoint: Path, error: BaseException) -> BaseException:
+def _naming(path: Path, error: BaseException, outcome: str) -> BaseException:
     cause = _cause(error)
     if not isinstance(cause, OSError):
         return cause
-    reason = f"{cause.strerror or cause}: it is not written, and those before it are still there"
-    return OSError(cause.errno, reason, str(checkpoint))
+    return OSError(cause.errno, f"{cause.strerror or cause}: {outcome}", str(path))
 
 
 @contextmanager

@@ -36,8 +36,8 @@ def build_parser() -> Parser:
     pool = _command(commands, "pool", _pool, "footage to a pool of training clips")
     pool.add_argument("footage", type=Path, help="folder that scripts/footage.py filled")
     pool.add_argument("out", type=Path, help="folder to make")
-    pool.add_argument("--clips", type=_count, default=6000, help="training clips, 49 kB a frame (default 6000)")
-    pool.add_argument("--frames", type=_count, default=17, help="frames of each clip (default 17)")
+    pool.add_argument("--clips", type=_positive, default=6000, help="training clips, 49 kB a frame (default 6000)")
+    pool.add_argument("--frames", type=_positive, default=17, help="frames of each clip (default 17)")
     pool.add_argument("--seed", type=_count, default=0)
 
     train = _command(commands, "train", _train, "a recipe on clips; on several processes under torchrun")
@@ -51,7 +51,7 @@ def build_parser() -> Parser:
     train.add_argument("--init", metavar="PATH", help="checkpoint to begin with, anything cosmos_tokenizer.load takes")
     train.add_argument("--networks", type=Path, metavar="DIR", help="folder of the loss's feature and flow networks")
     train.add_argument("--workers", type=_count, default=0, help="processes that decode (default: none beside this)")
-    train.add_argument("--threads", type=_count, help="CPU threads (default: torch's choice)")
+    train.add_argument("--threads", type=_positive, help="CPU threads (default: torch's choice)")
     train.add_argument(
         "--set",
         action="append",
@@ -68,7 +68,7 @@ def build_parser() -> Parser:
         "--networks", type=Path, metavar="DIR", help="folder with the judge of perceptual distance (default: no judge)"
     )
     compare.add_argument(
-        "--blocks", type=_count, default=24, help="most blocks of each pool clip for the PCAs (default 24)"
+        "--blocks", type=_positive, default=24, help="most blocks of each pool clip for the PCAs (default 24)"
     )
     return parser
 
@@ -83,6 +83,12 @@ def _command(commands: "argparse._SubParsersAction[Parser]", name: str, run: Run
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
 
 
@@ -107,7 +113,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"{name if name == 'recipe' else '--' + name} is missing: see cosmos-posttrain train -h")
     if args.recipe not in RECIPES:
         raise InputError(f"no recipe {args.recipe!r}: there are {', '.join(RECIPES)}")
-    if args.threads:
+    if args.threads is not None:
         torch.set_num_threads(args.threads)
     named = {"loop.steps": args.steps, "loop.save_every": args.save_every, "init": args.init}
     changes = [f"{field}={json.dumps(value)}" for field, value in named.items() if value is not None]
@@ -130,12 +136,13 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
 
     from cosmos_posttrain import block_pca, clip_pool, holdout
     from cosmos_posttrain.networks import feature_network
-    from cosmos_posttrain.recipes.tokenizer import JUDGE
+    from cosmos_posttrain.networks.sources import network_file
+    from cosmos_posttrain.recipes.reconstruction import JUDGE
     from cosmos_tokenizer import load
     from cosmos_tokenizer.progress import Progress
 
     windows, pool = holdout.held_out(args.footage), clip_pool.open_split(args.data)
-    judge = None if args.networks is None else feature_network(JUDGE, args.networks / f"{JUDGE}.safetensors")
+    judge = None if args.networks is None else feature_network(JUDGE, network_file(args.networks, JUDGE))
     models = {name: load(name) for name in args.models}
     codecs: dict[str, holdout.Reconstruct] = {}
     groups = {}

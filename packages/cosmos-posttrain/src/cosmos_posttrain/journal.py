@@ -6,7 +6,8 @@ import resource
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ class Journal:
         self._run, self._steps, self._first, self._say = run, steps, first, say
         self._lines = run / "metrics.jsonl"
         self._cut(first)
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first + 1)
+        self._events = run / "tensorboard"
+        with _naming(self._events):
+            self._board = SummaryWriter(str(self._events), purge_step=first + 1)
         self._wandb = None if wandb is None else _wandb_run(wandb, run, anew=first == 0)
         self._began = self._reported = time.monotonic()
         self._samples = 0
@@ -66,13 +69,11 @@ class Journal:
         self._samples += samples
         held = self._memory.most()
         seconds = round(now - self._began, 3)
-        try:
-            with self._lines.open("a") as file:
-                file.write(to_json({"step": step, **figures, "seconds": seconds}) + "\n")
-        except OSError as error:  # one of a full disk names no file
-            raise OSError(error.errno, error.strerror, str(self._lines)) from error
-        for name, value in figures.items():
-            self._board.add_scalar(name, value, step)
+        with _naming(self._lines), self._lines.open("a") as file:
+            file.write(to_json({"step": step, **figures, "seconds": seconds}) + "\n")
+        with _naming(self._events):
+            for name, value in figures.items():
+                self._board.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(dict(figures), step=step)
         if last or now - self._reported >= REPORT_SECONDS:
@@ -90,26 +91,52 @@ class Journal:
         path.parent.mkdir(exist_ok=True)
         with whole_file(path) as beside:
             Image.fromarray(picture_HWC).save(beside, format="PNG")
-        self._board.add_image(name, picture_HWC, step, dataformats="HWC")
+        with _naming(self._events):
+            self._board.add_image(name, picture_HWC, step, dataformats="HWC")
 
-    def not_finite(self, step: int, record: Mapping[str, Any]) -> Path:
+    def not_finite(self, step: int, record: Mapping[str, Any]) -> None:
         """Write what made a loss or gradient that is not finite, for replay: samples, and the position before them."""
-        path = self._run / "nonfinite" / f"step-{step}.json"
+        path = not_finite_record(self._run, step)
         path.parent.mkdir(exist_ok=True)
         write_whole(path, to_json({"step": step, **record}).encode())
-        return path
 
     def close(self) -> None:
-        """End the records."""
-        self._board.close()
+        """End the records.
+
+        Raises:
+            OSError: what is left of them cannot be written.
+        """
+        with _naming(self._events):
+            self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+    def abandon(self) -> None:
+        """End the records of a run that has met an error, which says more than whatever their end may meet."""
+        with suppress(Exception):
+            self.close()
 
     def _cut(self, step: int) -> None:
         text = self._lines.read_text() if step and self._lines.exists() else ""
         # A kill may have cut the last line short.
         lines = [line for line in text.splitlines(keepends=True) if line.endswith("}\n")]
         write_whole(self._lines, "".join(line for line in lines if json.loads(line)["step"] <= step).encode())
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Inside, an error of the file system that names no file, as of a full disk, gets this path's name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def not_finite_record(run: Path, step: int) -> Path:
+    """File of :meth:`Journal.not_finite`, which every process can name."""
+    return run / "nonfinite" / f"step-{step}.json"
 
 
 def _wandb_run(project: str, run: Path, *, anew: bool) -> Any:  # noqa: ANN401 - wandb is not there to be named

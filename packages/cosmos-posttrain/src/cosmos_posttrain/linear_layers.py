@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from cosmos_tokenizer import CausalTokenizer
@@ -115,7 +116,7 @@ def factors(layer: nn.Module) -> tuple[SpatialConv, TemporalConv]:
     return layer.spatial, layer.temporal
 
 
-def bias(layer: SpatialConv) -> Tensor:
+def bias(layer: SpatialConv) -> Float[Tensor, "D"]:
     """The layer's bias, which all of the tokenizer's convolutions have."""
     assert layer.bias is not None
     return layer.bias
@@ -127,7 +128,8 @@ def _freeze(layer: nn.Module, *, columns: bool = False) -> None:
         mask[-2:] = 0
         if columns and name == "weight":
             mask[:, -2:] = 0
-        parameter.register_hook(mask.mul)
+        # The parameter may move to another device behind this; its hooks go with it, and the mask does not.
+        parameter.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient.device))
 
 
 def hold_constants(layer: TemporalConv) -> None:
@@ -136,8 +138,8 @@ def hold_constants(layer: TemporalConv) -> None:
     layer.bias[-2:] = torch.tensor([CONSTANT, -CONSTANT])
 
 
-def take_away(taps: Tensor, count: int, share: float) -> None:
-    """Of the leading ``count`` channels, what a path beside the kernel ``D C ...`` adds to each of its ``taps``."""
+def take_away(taps: Float[Tensor, "D C *taps"], count: int, share: float) -> None:
+    """Of the leading ``count`` channels, what a path beside the kernel adds to each of its ``taps``."""
     channel = torch.arange(count)
     taps[channel, channel] -= share
 

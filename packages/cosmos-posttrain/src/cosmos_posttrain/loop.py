@@ -19,7 +19,7 @@ from torch import Tensor
 from cosmos_posttrain import optimizers
 from cosmos_posttrain.averages import Average, Averages
 from cosmos_posttrain.checkpoints import Checkpoints, one_process_is_fine
-from cosmos_posttrain.journal import Journal
+from cosmos_posttrain.journal import Journal, not_finite_record
 from cosmos_posttrain.optimizers import OptimizerConfig, ParameterGroup
 from cosmos_posttrain.parallel import Parallel, ParallelConfig, processes, whole_tensor
 from cosmos_posttrain.schedules import Schedule
@@ -58,11 +58,18 @@ class Objective(Protocol[B_contra]):
         ...
 
     def loss(self, batch: B_contra, step: int) -> Mapping[str, Tensor]:
-        """Scalars of this process's part of a batch: "loss", a mean over samples, and others, to be recorded."""
+        """Scalars of this process's part of a batch: "loss", a mean over samples, and others, to be recorded.
+
+        Floats are averaged over batches of a step and over processes. Integers are counts so far: of several batches
+        the last one's stands, and processes' are added.
+        """
         ...
 
     def validate(self) -> Mapping[str, float | np.ndarray]:
-        """Numbers, and pictures (uint8 H W 3), of the modules as they are, on data kept aside; {} for nothing."""
+        """Numbers, and pictures (uint8 H W 3), of the modules as they are, on data kept aside; {} for nothing.
+
+        It runs without gradients and, like ``loss``, in the run's precision.
+        """
         ...
 
 
@@ -132,6 +139,7 @@ def train(
     run: Path | str,
     *,
     resume: bool = False,
+    others: Callable[[Average], None] | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Optimise ``objective``; behind it, its parameters are those of the first moving average, where there is one.
@@ -146,6 +154,7 @@ def train(
         config: length, optimiser, bookkeeping.
         run: folder of the run; without ``resume`` it must hold no checkpoint yet.
         resume: go on from the newest whole checkpoint, or start where there is none.
+        others: called behind the last step with each moving average but the first, while the parameters are its own.
         say: takes each line of progress, in the first process.
 
     Raises:
@@ -156,7 +165,7 @@ def train(
     """
     with processes(), one_process_is_fine():
         try:
-            _Run(objective, batches, config, Path(run), resume, say).train()
+            _Run(objective, batches, config, Path(run), resume, say).train(others)
         finally:
             batches.close()
 
@@ -189,10 +198,16 @@ class _Run(Generic[B]):
         averaged = {name: value for group in groups if group.averaged for name, value in group.parameters.items()}
         self.averages = Averages(averaged, config.averages)
         self.optimizer = optimizers.build(config.optimizer, groups)
+        for name, value in self.parameters.items():
+            if value.dtype in (torch.float16, torch.bfloat16):
+                raise InputError(
+                    f"parameter {name} is {str(value.dtype).removeprefix('torch.')}, in which small steps are lost: "
+                    "load it in float32, and set parallel.precision=bfloat16 for passes in half precision"
+                )
         self.checkpoints = Checkpoints(run / "checkpoints", self.parallel, kept=config.keep)
         self.progress = self._resumed() if resume else self._begun()
 
-    def train(self) -> None:
+    def train(self, others: Callable[[Average], None] | None) -> None:
         config, first = self.config, self.progress.step
         journal = None
         if self.parallel.rank == 0:
@@ -210,11 +225,19 @@ class _Run(Generic[B]):
                 if done == config.steps or done % config.save_every == 0:
                     self._save(done)
             self.checkpoints.wait()
+        except BaseException:
+            if journal is not None:
+                journal.abandon()
+            raise
         finally:
             self.checkpoints.close()
-            if journal is not None:
-                journal.close()
+        if journal is not None:
+            journal.close()
         self.parallel.barrier()
+        if others is not None:
+            for average in config.averages[1:]:
+                self.averages.copy_to_parameters(average)
+                others(average)
         if config.averages:
             self.averages.copy_to_parameters(config.averages[0])
 
@@ -235,7 +258,10 @@ class _Run(Generic[B]):
                     terms = self.objective.loss(batch, step)
                 (terms["loss"] / config.accumulate).backward()
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value.detach() / config.accumulate
+                if value.is_floating_point():
+                    sums[name] = sums.get(name, 0.0) + value.detach() / config.accumulate
+                else:
+                    sums[name] = value * self.parallel.world  # the mean of these is the counts' sum
         self.progress.batches = self.batches.state_dict()
         norm = self._clip()
         figures = self.parallel.mean(sums) | {"rate": rate, "grad_norm": norm}
@@ -271,7 +297,9 @@ class _Run(Generic[B]):
 
     def _pass_over(self, step: int, record: Mapping[str, Any], journal: Journal | None) -> None:
         self.progress.not_finite += 1
-        where = journal.not_finite(step, record) if journal is not None else None
+        if journal is not None:
+            journal.not_finite(step, record)
+        where = not_finite_record(self.run, step)
         count, most = self.progress.not_finite, self.config.most_not_finite
         if count > most:
             raise FloatingPointError(
@@ -281,7 +309,7 @@ class _Run(Generic[B]):
         self.say(f"step {step}: loss or gradient is not finite, passed over ({count} of at most {most}); see {where}")
 
     def _validated(self, step: int, journal: Journal | None) -> dict[str, float]:
-        with torch.no_grad(), self.averages.in_place():
+        with torch.no_grad(), self.averages.in_place(), self.parallel.autocast():
             found = self.objective.validate()
             self.parallel.forget_gathered()
         pictures = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}

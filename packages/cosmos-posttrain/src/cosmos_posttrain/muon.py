@@ -5,6 +5,7 @@ emulate at a twentieth of their speed. This one flattens a convolution to ``out 
 parameter's dtype.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,7 +26,11 @@ class Muon(torch.optim.Optimizer):
         parameters: of a network, or groups of them as every optimiser of torch takes them.
         lr: learning rate of both; a matrix update has about the root mean square of an Adam update at that rate.
         momentum: of the matrices, with Nesterov's look-ahead.
+        weight_decay: of both, decoupled (arXiv 1711.05101): a step first shrinks a parameter by this times the rate.
         betas, eps: of Adam.
+
+    Raises:
+        ValueError: `momentum` or one of `betas` is not in [0, 1), or `lr`, `eps` or `weight_decay` is negative.
     """
 
     def __init__(
@@ -36,8 +41,17 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps})
+        for name, share in (("momentum", momentum), ("beta", betas[0]), ("beta", betas[1])):
+            if not 0 <= share < 1:
+                raise ValueError(f"Invalid {name} value: {share}")
+        for name, value in (("learning rate", lr), ("epsilon", eps), ("weight_decay", weight_decay)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"Invalid {name} value: {value}")
+        super().__init__(
+            parameters, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -46,6 +60,7 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     state = self.state[parameter]
                     (_muon if parameter.dim() >= 2 else _adam)(parameter, parameter.grad, state, group)
 

@@ -74,19 +74,40 @@ def build(config: OptimizerConfig, groups: Sequence[ParameterGroup]) -> torch.op
     """The optimiser of some groups; ``set_rate`` sets what they share.
 
     Raises:
-        InputError: an option is out of its range.
+        InputError: an option is out of its range, or a group's weight decay is none of the optimiser's options.
     """
     wanted = []
     for group in groups:
         row: dict[str, Any] = {"params": list(group.parameters.values()), "rate": group.rate}
         if group.weight_decay is not None:
+            if "weight_decay" not in inspect.signature(optimizer_class(config.name)).parameters:
+                raise InputError(f"optimizer {config.name} has no weight_decay, and a group of parameters asks for one")
             row["weight_decay"] = group.weight_decay
         wanted.append(row)
-    options: dict[str, Any] = {"lr": config.rate, **config.options}
+    options: dict[str, Any] = {"lr": config.rate}
+    options |= {name: tuple(value) if isinstance(value, list) else value for name, value in config.options.items()}
     try:
         return optimizer_class(config.name)(wanted, **options)
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"optimizer {config.name} does not take {dict(config.options)}: {error}") from error
+        raise _not_taken(config, error) from error
+
+
+def check(config: OptimizerConfig, device: torch.device) -> None:
+    """Build the optimiser and step once, on a matrix and a vector of the run's device: some options fail only there.
+
+    Raises:
+        InputError: an option is out of its range, or does not go with the others or with the device.
+    """
+    values = {
+        name: nn.Parameter(torch.zeros(shape, device=device)) for name, shape in (("matrix", (2, 2)), ("vector", 2))
+    }
+    for value in values.values():
+        value.grad = torch.ones_like(value)
+    optimizer = build(config, [ParameterGroup(parameters=values)])
+    try:
+        optimizer.step()
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise _not_taken(config, error) from error
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -125,8 +146,15 @@ def make_state(
         group["lr"] = rate
 
 
+def _not_taken(config: OptimizerConfig, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(f"optimizer {config.name} does not take {dict(config.options)}: {reason}")
+
+
 def _is_like(value: object, usual: object) -> bool:
-    """Whether a value is of the kind of an option's default, of which None may be a switch or a number."""
+    """Whether a value is finite and of the kind of an option's default, of which None may be a switch or a number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     if isinstance(usual, tuple):
         return isinstance(value, list | tuple) and len(value) == len(usual) and all(map(_is_like, value, usual))
     if isinstance(usual, bool):

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed._composable.replicate import replicate
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
@@ -149,7 +150,7 @@ class Parallel:
         dist.all_gather_object(held, value)
         return cast("list[T]", held)
 
-    def averaged(self, values: Tensor) -> Tensor:
+    def averaged(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Each element's mean over all processes."""
         if self.world == 1:
             return values

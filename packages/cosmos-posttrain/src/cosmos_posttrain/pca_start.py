@@ -48,11 +48,10 @@ ROTATIONS = 300
 class Scaled(nn.Module):
     """Parametrisation that multiplies a parameter by a fixed factor, so that an optimiser sees it at unit scale."""
 
-    scale: Tensor
-
     def __init__(self, scale: Tensor) -> None:
         super().__init__()
-        self.register_buffer("scale", scale)
+        # Measured on the data, which may be others when a run goes on: a parameter, for checkpoints to hold it.
+        self.scale = nn.Parameter(scale, requires_grad=False)
 
     def forward(self, value: Tensor) -> Tensor:
         """Parameter as the network uses it."""
@@ -107,6 +106,11 @@ def start(model: CausalTokenizer, clips: Float[Tensor, "B 3 T H W"]) -> None:
     parametrize.register_parametrization(temporal, "bias", Scaled(scale_D))
 
 
+def scales(module: nn.Module) -> list[nn.Parameter]:
+    """The fixed factors of :func:`start`, which belong to a run's parameters though nothing trains them."""
+    return [part.scale for part in module.modules() if isinstance(part, Scaled)]
+
+
 @torch.no_grad()
 def finished(model: CausalTokenizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Parameters of a model, whole and on the CPU, as a plain one of its config has them: rescaled ends folded in."""
@@ -115,6 +119,7 @@ def finished(model: CausalTokenizer, parameters: Mapping[str, Tensor]) -> dict[s
         if isinstance(module, Scaled):
             path = place.rpartition(".")[0]
             scaled = plain.pop(f"{path}.original")
+            plain.pop(f"{place}.scale")
             plain[path.replace(".parametrizations", "")] = scaled * module.scale.to(scaled.device)
     return plain
 

@@ -195,6 +195,16 @@ def test_a_killed_worker_is_one_line(folder: Path) -> None:
     stream.close()
 
 
+def test_workers_leave_ctrl_c_to_the_trainer(folder: Path) -> None:
+    stream = Stream(open_source(folder), config(), workers=1, say=lambda line: None)
+    next(stream)
+    [worker] = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGINT)
+    take(stream, 20)
+    stream.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9")
 def test_workers_of_a_killed_trainer_end(folder: Path) -> None:
     code = (

@@ -1,7 +1,8 @@
 """What every command line of the family does alike: one line for a mistake, and the exit codes.
 
-Exit codes: 0 done, 2 bad input (one line on standard error and nothing else there), 1 anything else. Notices, tables
-and progress go to standard output; with `--json` its last line is one JSON object.
+Exit codes: 0 done, 2 bad input (one line on standard error and nothing else there), 130 interrupted by Ctrl-C and 143
+ended by SIGTERM (one line too), 1 anything else. Notices, tables and progress go to standard output; with `--json` its
+last line is one JSON object.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 from cosmos_tokenizer.errors import InputError
@@ -57,9 +59,9 @@ def run_command(
         return stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:
         return 1  # whoever read the output has left
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"{parser.prog}: interrupted; nothing half-written is left", file=errors)
-        return 1
+        return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
     except InputError as error:
         line = str(error)
     except OSError as error:
@@ -72,14 +74,22 @@ def run_command(
     return 2
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as the code that it unwinds sees it."""
+
+
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
     """Let SIGTERM unwind the stack as Ctrl-C does: partial files are removed on the way out."""
     if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated

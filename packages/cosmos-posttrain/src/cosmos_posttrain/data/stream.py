@@ -5,11 +5,12 @@ batches, how many workers decode them, or where the stream was stopped and begun
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from multiprocessing import forkserver, get_context, parent_process
+from threading import Thread, current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,12 @@ class Stream:
         context = get_context(_START)
         if _START == "forkserver":
             context.set_forkserver_preload([__name__])  # torch takes seconds: imported once, not by every worker
+            _start_server()
+            # It forks when it has imported; a worker asked for before, by a trainer that is stopped meanwhile, would
+            # find its queues gone.
+            ready = context.Process(target=_nothing)
+            ready.start()
+            ready.join()
         loader = DataLoader(
             self._reader,
             batch_size=None,
@@ -199,8 +206,24 @@ def _silent(line: str) -> None:
     pass
 
 
+def _nothing() -> None:
+    pass
+
+
+def _start_server() -> None:
+    """Start what forks the workers, deaf to the Ctrl-C that a terminal sends to all: it would die with a traceback."""
+    if current_thread() is not main_thread():  # which alone may handle signals
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _end_with_the_trainer(worker: int) -> None:
-    """Leave when the process that trains is gone: a killed one cannot tell its workers, whose parent is another."""
+    """Leave when the process that trains says so, or is gone: a killed one cannot tell, and is not their parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts all of them; the trainer ends the rest
     trainer = parent_process()
     if trainer is not None:
         Thread(target=lambda: (trainer.join(), os._exit(1)), daemon=True).start()

@@ -53,7 +53,7 @@ class Adversarial:
 def adaptive_weight(
     reconstruction_loss: Float[Tensor, ""],
     adversarial_loss: Float[Tensor, ""],
-    at: Tensor,
+    at: Float[Tensor, "..."],
     *,
     whole: Callable[[Float[Tensor, "2"]], Float[Tensor, "2"]] = lambda squares: squares,
     largest: float = 1e4,

@@ -55,10 +55,13 @@ class VideoConsistency:
     def __call__(
         self, reconstruction: Float[Tensor, "B 3 T H W"], video: Float[Tensor, "B 3 T H W"]
     ) -> Float[Tensor, ""]:
-        """The term of a clip, of which ``reconstruction`` is no part; 0 where it does not hold two windows."""
+        """The term of a clip, of which ``reconstruction`` is no part.
+
+        Where the clip does not hold two windows it is 0, with a gradient of 0 to ``reconstruction``.
+        """
         batch, channels, frames, *_ = video.shape
         if frames < self.window + self.step:
-            return reconstruction.float().new_zeros(())
+            return reconstruction[:0].float().sum()
         windows = video.unfold(2, self.window, self.step)
         z = self.model.encode_raw(rearrange(windows, "b c m h w t -> (b m) c t h w").contiguous())
         rebuilt = self.model.decode_raw(self.quantise(z))

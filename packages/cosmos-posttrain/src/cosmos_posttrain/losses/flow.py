@@ -24,7 +24,8 @@ class FlowNetwork(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpticalFlow:
-    """Mean absolute difference of flow in pixels, over both directions of time; 0 for images.
+    """Mean absolute difference of flow in pixels, over both directions of time; 0 for images,
+    with a gradient of 0.
 
     Frames are shrunk first and their flow brought back to full size, as in the released code; the paper adds the two
     directions, and so has twice this.
@@ -40,7 +41,7 @@ class OpticalFlow:
     ) -> Float[Tensor, ""]:
         """The term of two clips in [-1, 1]."""
         if video.shape[2] == 1:
-            return reconstruction.new_zeros(())
+            return reconstruction[:0].sum()
         return (self.flow(reconstruction) - self.flow(video)).abs().mean()
 
     def flow(self, video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B 2 S H W"]:

@@ -24,6 +24,7 @@ FEATURE_NETWORKS: Mapping[str, Callable[[], Features]] = {
 }
 """Name to an untrained network of that kind."""
 
+SUFFIXES = (".safetensors", ".pth", ".pt")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _COUNTER = "num_batches_tracked"
 
@@ -34,8 +35,8 @@ def feature_network(name: FeatureName | str, source: Path | str, *, device: torc
     Args:
         name: one of ``FEATURE_NETWORKS``.
         source: a file (``.pth``, ``.pt``, ``.safetensors``, told apart by content), a folder that holds
-            ``<name>.safetensors``, or a hub id ``org/name`` whose ``model.safetensors`` or ``pytorch_model.bin`` has
-            these key names.
+            ``<name>`` with one of these endings, or a hub id ``org/name`` whose ``model.safetensors`` or
+            ``pytorch_model.bin`` has these key names.
         device: where to put it.
 
     Raises:
@@ -52,7 +53,8 @@ def feature_network(name: FeatureName | str, source: Path | str, *, device: torc
 
 
 def flow_network(source: Path | str, *, device: torch.device | str = "cpu") -> RAFT:
-    """RAFT-large: float32, in eval mode, its weights without gradients; a folder's file is ``raft_large.safetensors``.
+    """RAFT-large: float32, in eval mode, its weights without gradients; a folder's file is ``raft_large.safetensors``,
+    ``.pth`` or ``.pt``.
 
     Raises:
         InputError: the source is missing, damaged or of another network.
@@ -63,10 +65,19 @@ def flow_network(source: Path | str, *, device: torch.device | str = "cpu") -> R
     return network.eval().requires_grad_(False).to(device)
 
 
+def network_file(folder: Path, name: str) -> Path:
+    """A network's file in a folder: the first of ``<name>.safetensors``, ``.pth`` and ``.pt`` that is there, if any.
+
+    Where there is none, what it would be called.
+    """
+    paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
 def _file(name: str, source: Path | str) -> Path:
     path = Path(source)
     if path.is_dir():
-        path /= f"{name}.safetensors"
+        path = network_file(path, name)
     if path.is_file():
         return path
     if path.parts and len(path.parts) == 2 and not path.suffix and not path.is_absolute():

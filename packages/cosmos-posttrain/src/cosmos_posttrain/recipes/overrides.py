@@ -3,7 +3,7 @@
 import json
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cosmos_tokenizer import InputError
@@ -67,6 +67,11 @@ def _as(kind: Any, value: Any, path: str) -> Any:  # noqa: ANN401 - any type
         for name in value:
             if name not in hints:
                 raise InputError(f"there is no field {path}.{name}: {kind.__name__} has {', '.join(hints)}")
+        if lacking := [name for name in _required(kind) if name not in value]:
+            raise InputError(
+                f"{path} lacks {', '.join(lacking)}: give all that {kind.__name__} asks for, or set single fields, "
+                f"such as {path}.{lacking[0]}=VALUE"
+            )
         return kind(**{name: _as(hints[name], entry, f"{path}.{name}") for name, entry in value.items()})
     elif origin is not None and isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, dict):
         return value
@@ -75,6 +80,10 @@ def _as(kind: Any, value: Any, path: str) -> Any:  # noqa: ANN401 - any type
     elif isinstance(kind, type) and type(value) is kind:
         return value
     raise InputError(f"{path} is {value!r}: it must be {_named(kind)}")
+
+
+def _required(kind: Any) -> list[str]:  # noqa: ANN401 - any dataclass
+    return [field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING]
 
 
 def _named(kind: Any) -> str:  # noqa: ANN401 - any type

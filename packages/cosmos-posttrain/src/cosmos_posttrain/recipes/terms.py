@@ -1,7 +1,8 @@
 """The tokenizer's loss: which terms, with which weights at which step (arXiv 2501.03575, section 4.2)."""
 
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -26,7 +27,7 @@ from cosmos_posttrain.losses import (
 from cosmos_posttrain.losses.consistency import unchanged
 from cosmos_posttrain.networks import PatchDiscriminator, feature_network, flow_network
 from cosmos_posttrain.networks.raft import RAFT
-from cosmos_posttrain.networks.sources import Features
+from cosmos_posttrain.networks.sources import Features, network_file
 from cosmos_tokenizer import CausalTokenizer, InputError, fsq
 
 Squares = Callable[[Tensor], Tensor]
@@ -64,17 +65,28 @@ class TermWeights:
     def __post_init__(self) -> None:
         for field in fields(self):
             weight = getattr(self, field.name)
-            if isinstance(weight, StepSchedule) and min(weight.values) < 0:
-                raise InputError(f"terms.{field.name} has weight {min(weight.values)}: give weights from 0 up")
+            for value in weight.values if isinstance(weight, StepSchedule) else ():
+                if not 0 <= value < math.inf:
+                    raise InputError(f"terms.{field.name} has weight {value}: give finite weights from 0 up")
         if self.every < 1:
             raise InputError(f"terms.every is {self.every}: give a number of frames from 1 up")
-        if self.r1 < 0:
-            raise InputError(f"terms.r1 is {self.r1}: give a weight from 0 up")
+        if not 0 <= self.r1 < math.inf:
+            raise InputError(f"terms.r1 is {self.r1}: give a finite weight from 0 up")
 
     def used(self) -> list[str]:
         """Names of the terms that have a weight at some step."""
         schedules = {field.name: getattr(self, field.name) for field in fields(self)}
         return [name for name, value in schedules.items() if isinstance(value, StepSchedule) and max(value.values) > 0]
+
+    def check_windows(self, frames: Sequence[int]) -> None:
+        """Raise InputError where consistency has a weight and clips of none of these lengths hold two windows."""
+        least = self.window + self.window_step
+        if "consistency" in self.used() and max(frames) < least:
+            raise InputError(
+                f"terms.consistency compares windows, and two of terms.window={self.window} frames, "
+                f"terms.window_step={self.window_step} apart, take {least}: set data.frames, now {list(frames)}, to as "
+                "many, or smaller windows"
+            )
 
 
 class Terms:
@@ -88,7 +100,7 @@ class Terms:
         Args:
             weights: which terms.
             model: the tokenizer, which video consistency runs again.
-            networks: folder with ``<name>.safetensors`` of the networks, or None.
+            networks: folder with ``<name>.safetensors``, ``.pth`` or ``.pt`` of the networks, or None.
             say: takes a line for each term that is left out.
 
         Raises:
@@ -131,7 +143,7 @@ class Terms:
         self._check_some_term_is_left()
 
     def _found(self, folder: Path | None, name: str, say: Callable[[str], None], what: str) -> Path | None:
-        path = None if folder is None else folder / f"{name}.safetensors"
+        path = None if folder is None else network_file(folder, name)
         if path is not None and path.is_file():
             self.digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
             return path
@@ -145,13 +157,18 @@ class Terms:
         missing = {"adversarial"}  # it trains nothing alone: its share follows from the gradient of the others
         missing |= set() if self._features is not None else {"perceptual", "gram"}
         missing |= set() if self._flow is not None else {"flow"}
-        schedules = [getattr(self.weights, name) for name in used if name not in missing]
         changes = {0, *(step for name in used for step in getattr(self.weights, name).boundaries)}
         for step in sorted(changes):
-            if not any(schedule.at(step) for schedule in schedules):
+            left = {name for name in used if getattr(self.weights, name).at(step)}
+            if not left - missing:
                 raise InputError(
                     f"from step {step} on no term of the loss is left; set terms.colour, or give --networks with the "
                     "networks of the others"
+                )
+            if "adversarial" in left and left - missing == {"consistency"}:
+                raise InputError(
+                    f"from step {step} on terms.adversarial stands beside terms.consistency alone, which says nothing "
+                    "of the reconstruction that it is weighed by; set terms.colour too"
                 )
 
     def networks(self) -> list[nn.Module]:

@@ -1,40 +1,38 @@
-"""Training of tokenizers (arXiv 2501.03575, section 4.2): an objective over the loss terms, and its recipes."""
+"""Recipes of tokenizers (arXiv 2501.03575, section 4.2), and what runs one: data, start, training, finished file."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Literal
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from cosmos_posttrain import pca_start
+from cosmos_posttrain import optimizers, pca_start
 from cosmos_posttrain.averages import Average
-from cosmos_posttrain.clip_pool import to_video
-from cosmos_posttrain.data import Batch, Source, Stream, StreamConfig, open_source
+from cosmos_posttrain.data import Source, Stream, StreamConfig, open_source
 from cosmos_posttrain.loop import LoopConfig, train
-from cosmos_posttrain.losses import POST_TRAINING, RELEASED, StepSchedule, perceptual_distance
-from cosmos_posttrain.networks import feature_network
-from cosmos_posttrain.optimizers import OptimizerConfig, ParameterGroup
-from cosmos_posttrain.parallel import Parallel, named_parameters, processes, whole_tensor
+from cosmos_posttrain.losses import POST_TRAINING, RELEASED, StepSchedule
+from cosmos_posttrain.networks.sources import network_file
+from cosmos_posttrain.optimizers import OptimizerConfig
+from cosmos_posttrain.parallel import Parallel, processes
+from cosmos_posttrain.recipes.finishing import measure_statistics, whole
+from cosmos_posttrain.recipes.reconstruction import JUDGE, Reconstruction
 from cosmos_posttrain.recipes.terms import Terms, TermWeights
 from cosmos_posttrain.schedules import Schedule
-from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, LatentStatistics, load, save
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, save
 from cosmos_tokenizer.atomic import write_whole
 from cosmos_tokenizer.jsontext import to_json
-from cosmos_tokenizer.metrics import psnr_per_frame
 
 START_CLIPS = 48
+"""Training clips that the linear start is measured on."""
 STATISTICS_CLIPS = 128
-JUDGE = "efficientnet_lite0"
-"""Feature network of the validation's perceptual distance, which no recipe has in its loss."""
-PICTURES = 4
+"""Training clips whose latents give a continuous tokenizer's statistics."""
 DEVELOPMENT = "development.npy"
+"""File of a pool's clips for validation, none of which is trained on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +64,8 @@ class TokenizerRecipe:
                 "start is 'pca', whose masks on gradients sharded weights would lose: set "
                 "loop.parallel.weights=replicated, or start=random"
             )
+        if self.start == "pca" and self.init is None and self.trained == "decoder":
+            raise InputError("trained is 'decoder' and start is 'pca', whose encoder is of the data at hand: give init")
 
 
 _NANO = TokenizerRecipe(
@@ -80,18 +80,26 @@ _NANO = TokenizerRecipe(
     start="pca",
     storage="float16",
 )
-_PERCEPTUAL = replace(
+# A quantiser's gradients are noisy: larger batches, in which twice the rate is stable.
+_DISCRETE = replace(
     _NANO,
     preset="nano-dv4x8x8",
+    loop=replace(_NANO.loop, steps=4000, optimizer=OptimizerConfig(name="muon", rate=1e-3)),
+    data=replace(_NANO.data, batch=8),
     terms=TermWeights(
         perceptual=StepSchedule(values=(0.1,)),
-        gram=StepSchedule(values=(0.0, 0.062), boundaries=(1800,)),
+        gram=StepSchedule(values=(0.0, 0.062), boundaries=(2400,)),
         every=4,
     ),
 )
 # With 17 frames, 3 latent ones, every causal kernel would reach the first, which is unlike the others, and nets would
 # not learn what comes after it.
-_LONG = replace(_PERCEPTUAL, preset="nano-cv8x8x8", data=replace(_NANO.data, batch=3, frames=(33,)))
+_LONG = replace(
+    _NANO,
+    preset="nano-cv8x8x8",
+    data=replace(_NANO.data, batch=3, frames=(33,)),
+    terms=replace(_DISCRETE.terms, gram=StepSchedule(values=(0.0, 0.062), boundaries=(1800,))),
+)
 _RELEASED = TokenizerRecipe(
     preset="cv8x8x8-720p",
     loop=LoopConfig(
@@ -123,7 +131,7 @@ RECIPES = {
         validation_clips=2,
     ),
     "nano-cv4x8x8": _NANO,
-    "nano-dv4x8x8": _PERCEPTUAL,
+    "nano-dv4x8x8": _DISCRETE,
     "nano-cv8x8x8": _LONG,
     "nano-dv8x16x16": replace(_LONG, preset="nano-dv8x16x16"),
     "tokenizer-released": _RELEASED,
@@ -131,89 +139,6 @@ RECIPES = {
 }
 """Name to recipe: one that runs in seconds, the shipped nanos, the released networks' as far as it is known, and what
 NVIDIA's code post-trains those with, for `init`."""
-
-
-class Reconstruction:
-    """Objective of ``cosmos_posttrain.train``: a tokenizer gives back its clips, in the sense of some terms."""
-
-    def __init__(
-        self,
-        model: CausalTokenizer,
-        terms: Terms,
-        *,
-        trained: Literal["all", "decoder"],
-        validation: Sequence[UInt8[np.ndarray, "T H W 3"]],
-        judge: Path | None,
-    ) -> None:
-        """Hold the parts together.
-
-        Args:
-            model: to be trained.
-            terms: of the loss.
-            trained: which half.
-            validation: clips kept aside.
-            judge: weights of the feature network of the validation's perceptual distance, or None.
-        """
-        self.model, self.terms, self._validation = model.train(), terms, validation
-        if trained == "decoder":
-            assert model.encoder is not None
-            model.encoder.requires_grad_(False)
-        self._judge = None if judge is None else feature_network(JUDGE, judge)
-        self._parallel: Parallel | None = None
-
-    def shard(self, parallel: Parallel) -> None:
-        """Wrap each residual block and both halves."""
-        self._parallel = parallel
-        for half in (self.model.encoder, self.model.decoder):
-            assert half is not None
-            for level in [*getattr(half, "down", []), *getattr(half, "up", [])]:
-                for index, block in enumerate(level.block):
-                    level.block[index] = parallel.block(block)
-            parallel.whole(half)
-        if self.terms.discriminator is not None:
-            # Its gradient to the clips and the penalty on that gradient are taken around a module, past its hooks.
-            parallel.whole(self.terms.discriminator, sharded=False)
-        for network in [*self.terms.networks(), *([] if self._judge is None else [self._judge])]:
-            network.to(parallel.device)
-
-    def groups(self) -> list[ParameterGroup]:
-        """The tokenizer's parameters, and the discriminator's at four times the rate (as the released stub has it)."""
-        model = {name: value for name, value in named_parameters(self.model).items() if value.requires_grad}
-        groups = [ParameterGroup(parameters=model)]
-        if self.terms.discriminator is not None:
-            own = named_parameters(self.terms.discriminator)
-            named = {f"discriminator.{name}": value for name, value in own.items()}
-            groups.append(ParameterGroup(parameters=named, rate=4.0, averaged=False))
-        return groups
-
-    def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Terms of a batch, and how many samples could not be read so far."""
-        assert self._parallel is not None
-        parallel = self._parallel
-        video = batch.video.to(parallel.device)
-        # The whole batch's loss is the mean over processes, and each holds the gradient of its own clips.
-        found = self.terms(self.model(video), video, step, lambda squares: parallel.averaged(squares) / parallel.world)
-        # Figures are averaged over processes, and each of them counts its own.
-        return found | {"skipped": torch.tensor(float(batch.skipped * parallel.world))}
-
-    def validate(self) -> dict[str, float | np.ndarray]:
-        """PSNR per frame in dB, perceptual distance where a network is at hand, and clips beside reconstructions."""
-        if not self._validation:
-            return {}
-        assert self._parallel is not None
-        scores, distances, pairs = [], [], []
-        for frames in self._validation:
-            video = to_video(frames[None]).to(self._parallel.device)
-            made = self.model(video).float().clamp(-1, 1)
-            first, second = (rearrange(clip[0], "c t h w -> t h w c") for clip in (video, made))
-            scores.append(psnr_per_frame(first, second, data_range=2.0).mean().item())
-            if self._judge is not None:
-                distances.append(perceptual_distance(self._judge, made, video).mean().item())
-            pairs.append(torch.stack([first[[0, -1]], second[[0, -1]]]))
-        found: dict[str, float | np.ndarray] = {"psnr": fmean(scores)}
-        if distances:
-            found["perceptual_distance"] = fmean(distances)
-        return found | {"reconstructions": _grid([pair for pair in pairs if pair.shape == pairs[0].shape][:PICTURES])}
 
 
 def run(
@@ -228,6 +153,8 @@ def run(
 ) -> Path:
     """Train ``recipe`` and write the averaged weights to ``out/model.safetensors``, which ``load`` takes.
 
+    Those of further moving averages go to ``out/model-NAME.safetensors``, such as ``model-width-0.1``.
+
     Args:
         recipe: what to train.
         data: shards, a folder of clips and pictures, or a pool. A pool's development clips are validated on, with
@@ -239,48 +166,69 @@ def run(
         say: takes each line of progress.
 
     Raises:
-        InputError: the data or the run folder is not what it should be.
+        InputError: the data, the run folder or an option of the optimiser is not what it should be.
     """
+    recipe.terms.check_windows(recipe.data.frames)
     with processes():
         parallel = Parallel(recipe.loop.parallel)
         said = say if parallel.rank == 0 else _silent
+        optimizers.check(recipe.loop.optimizer, parallel.device)
         source = open_source(data, say=said)
         batches = Stream(source, recipe.data, rank=parallel.rank, world=parallel.world, workers=workers, say=say)
         validation = _validation_clips(recipe, data, source, said)
         torch.manual_seed(recipe.loop.seed)
-        model = CausalTokenizer(PRESETS[recipe.preset]) if recipe.init is None else load(recipe.init)
+        # Released files are in bfloat16, in which small steps would be lost.
+        model = (
+            CausalTokenizer(PRESETS[recipe.preset]) if recipe.init is None else load(recipe.init, dtype=torch.float32)
+        )
         if model.encoder is None or model.decoder is None:
             raise InputError(f"{recipe.init}: holds one half only, and training takes both")
+        if model.config.media == "image" and recipe.data.frames != (1,):
+            raise InputError(
+                f"{recipe.init or recipe.preset}: is an image tokenizer, and data.frames is {recipe.data.frames}: set "
+                "data.frames=[1]"
+            )
         terms = Terms(recipe.terms, model, networks, said)
         keep = _remember(recipe, terms.digests, out, resume=resume, first=parallel.rank == 0)
         if recipe.start == "pca" and recipe.init is None:
             pca_start.start(model, _clips(source, recipe, START_CLIPS))
-        judge = None if networks is None else networks / f"{JUDGE}.safetensors"
         objective = Reconstruction(
             model,
             terms,
             trained=recipe.trained,
             validation=validation,
-            judge=judge if judge is not None and judge.is_file() else None,
+            judge=_judge(recipe.terms, networks, said),
         )
-        train(objective, batches, recipe.loop, out, resume=resume, say=said)
+
+        def finish(path: Path) -> None:
+            finished = whole(model)
+            # An encoder that nothing trained has the latents that it had.
+            if finished.config.kind == "continuous" and (recipe.trained == "all" or finished.statistics is None):
+                finished.statistics = measure_statistics(finished, _share(source, recipe, parallel), parallel)
+            if parallel.rank == 0:
+                save(finished, path, storage=getattr(torch, recipe.storage))
+
+        def other(average: Average) -> None:
+            finish(out / f"model-{average.name}.safetensors")
+
+        train(objective, batches, recipe.loop, out, resume=resume, others=other, say=said)
         keep()
-        finished = _whole(model)
         path = out / "model.safetensors"
-        if parallel.rank == 0:
-            if finished.config.kind == "continuous":
-                clips = _clips(source, recipe, STATISTICS_CLIPS)
-                finished.statistics = measure_statistics(finished, clips, recipe.data.batch // parallel.world)
-            save(finished, path, storage=getattr(torch, recipe.storage))
+        finish(path)
         parallel.barrier()
     return path
 
 
-@torch.no_grad()
-def measure_statistics(model: CausalTokenizer, clips: Float[Tensor, "N 3 T H W"], at_once: int) -> LatentStatistics:
-    """Mean and deviation of the latents of some clips, per channel and latent frame; ``at_once`` clips are encoded."""
-    z_NCTHW = torch.cat([model.encode(some) for some in clips.split(at_once)]).double()
-    return LatentStatistics(z_NCTHW.mean((0, 3, 4)), z_NCTHW.std((0, 3, 4)))
+def _share(source: Source, recipe: TokenizerRecipe, parallel: Parallel) -> Iterator[Float[Tensor, "B 3 T H W"]]:
+    """This process's part of about as many clips as the statistics take: those of the first batch's shape."""
+    data = replace(recipe.data, images=0.0)
+    stream = Stream(source, data, rank=parallel.rank, world=parallel.world, say=_silent)
+    shape = None
+    for _ in range(-(-STATISTICS_CLIPS // data.batch)):
+        video = next(stream).video
+        shape = shape or video.shape[1:]
+        if video.shape[1:] == shape:
+            yield video
 
 
 def _clips(source: Source, recipe: TokenizerRecipe, count: int) -> Float[Tensor, "N 3 T H W"]:
@@ -288,6 +236,17 @@ def _clips(source: Source, recipe: TokenizerRecipe, count: int) -> Float[Tensor,
     stream = Stream(source, replace(recipe.data, images=0.0), say=_silent)
     found = [next(stream).video for _ in range(-(-count // recipe.data.batch))]
     return torch.cat([video for video in found if video.shape[1:] == found[0].shape[1:]])[:count]
+
+
+def _judge(terms: TermWeights, networks: Path | None, say: Callable[[str], None]) -> Path | None:
+    """Weights of the network of the validation's distance, where they are at hand and the loss does not use them."""
+    path = None if networks is None else network_file(networks, JUDGE)
+    if path is None or not path.is_file():
+        return None
+    if terms.features == JUDGE and {"perceptual", "gram"} & set(terms.used()):
+        say(f"validated without perceptual distance: its network, {JUDGE}, is the loss's own")
+        return None
+    return path
 
 
 def _validation_clips(
@@ -327,7 +286,8 @@ def _remember(
             out.mkdir(parents=True, exist_ok=True)
             write_whole(path, to_json(mine, indent=1).encode())
 
-    if resume and path.exists():
+    begun = any((out / "checkpoints").glob("step-*"))
+    if resume and begun and path.exists():
         try:
             theirs = json.loads(path.read_bytes())
             differing = [name for name in mine if name != "loop" and theirs[name] != mine[name]]
@@ -337,23 +297,9 @@ def _remember(
             name = differing[0]
             way = "give the same --networks" if name == "networks" else "name another folder"
             raise InputError(f"{path}: was begun with {name} {theirs[name]}, now {mine[name]}; {way}")
-    elif not (out / "checkpoints").exists():
+    elif not begun:
         keep()
     return keep
-
-
-def _whole(model: CausalTokenizer) -> CausalTokenizer:
-    """An unwrapped copy on the CPU; every process must ask."""
-    state = {name: whole_tensor(value.detach()).cpu() for name, value in named_parameters(model).items()}
-    whole = CausalTokenizer(model.config)
-    whole.load_state_dict(pca_start.finished(model, state))
-    return whole.eval()
-
-
-def _grid(pairs: list[Tensor]) -> UInt8[np.ndarray, "H W 3"]:
-    """One row a clip: its first frame and that frame's reconstruction, then its last ones."""
-    rows = rearrange(torch.stack(pairs), "n two t h w c -> (n h) (t two w) c")
-    return ((rows.cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def _silent(line: str) -> None:

@@ -63,7 +63,7 @@ class FeatureStatistics:
         return self._scatter_DD / (self._count - 1)
 
     def update(self, features_BD: Float[Tensor, "B D"]) -> None:
-        """Take in more samples.
+        """Take in more samples; none change nothing.
 
         Raises:
             InputError: a feature is not finite, or the vectors are of another length than before.
@@ -72,6 +72,8 @@ class FeatureStatistics:
             x_BD = features_BD.detach().to(torch.float64)
             if not bool(torch.isfinite(x_BD).all()):
                 raise InputError("features are not finite; look at the network, and at the clips, that they come from")
+            if not len(x_BD):  # their mean would be NaN
+                return
             mean_D = x_BD.mean(0)
             self._move(len(x_BD), mean_D)
             centred_BD = x_BD - mean_D
