@@ -138,7 +138,7 @@ def test_frames_lie_whole_steps_apart_at_any_rate() -> None:
 def test_captions_are_one_line_about_the_things_that_move(name: str) -> None:
     for scene in drawn(name, count=6):
         caption, colours = scene.caption, [thing.colour.name for thing in scene.things]
-        assert re.fullmatch(r"[A-Z][a-z0-9 ,]+\.", caption), caption
+        assert re.fullmatch(r"[A-Z][a-z0-9 ,-]+\.", caption), caption
         assert len(set(colours)) == len(colours)
         if name == "dominoes":
             assert f"{colours[0]} ball" in caption

@@ -157,9 +157,9 @@ def test_every_camera_has_a_clip_and_the_first_is_that_of_one_alone(
     ("arguments", "message"),
     [
         (["billiards"], "no scene 'billiards': there are free-fall, tilted-plane, u-slope"),
-        (["--size", "100"], "size is 100, which is no multiple of 16 from 16 to 2048; 96 would do"),
+        (["--size", "100"], "size is 100, which is no multiple of 16 from 16 to 1024; 96 would do"),
         (["--size", "8"], "16 would do"),
-        (["--size", "4096"], "2048 would do"),
+        (["--size", "4096"], "1024 would do"),
         (["--count", "0"], "count is 0; give 1 or more"),
         (["--frames", "0"], "frames is 0; give 1 or more"),
         (["--cameras", "0"], "cameras is 0; give 1 to 64"),

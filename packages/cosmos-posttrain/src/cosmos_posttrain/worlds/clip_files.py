@@ -6,6 +6,7 @@ record, 0 elsewhere. Matrices of cameras are in OpenCV's convention; quaternions
 
 import zipfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,13 +47,17 @@ def read_masks(file: Path | str | BinaryIO) -> UInt8[np.ndarray, "T H W"]:
         InputError: the file is damaged or holds no masks.
     """
     try:
-        with np.load(file) as archive:
+        with _opened(file) as stream, np.load(stream) as archive:
             masks = archive["masks"]
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise InputError(f"{file}: is damaged or holds no masks ({error}); render the clip again") from error
     if masks.dtype != np.uint8 or masks.ndim != 3:
         raise InputError(f"{file}: holds {masks.dtype} {masks.shape}, and masks are uint8 (T, H, W)")
     return masks
+
+
+def _opened(file: Path | str | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    return Path(file).open("rb") if isinstance(file, Path | str) else nullcontext(file)
 
 
 def _record(take: Take, film: Film, *, size: int) -> dict[str, Any]:

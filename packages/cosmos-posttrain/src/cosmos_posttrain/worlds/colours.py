@@ -16,7 +16,7 @@ HUES = {
     "purple": 275,
     "pink": 320,
 }
-"""Degrees; neighbours lie at least 25 apart, and a colour strays from its own by 4 at most."""
+"""Degrees, at least 25 apart; a colour strays from its own by 4 at most, so no two are closer than 17."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

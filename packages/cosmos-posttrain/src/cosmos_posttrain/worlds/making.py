@@ -38,7 +38,7 @@ def make(config: WorldsConfig, out: Path | str, *, shards: bool = False) -> int:
             piece = clips[place : place + SHARD]
             shard, workshop = folder / f"{place // SHARD:06}.tar", folder / f".{place // SHARD:06}"
             if is_packed(shard, config, piece):
-                crew.progress.advance(len(piece))
+                crew.progress.advance(float(len(piece)))
             else:
                 crew.film(piece, workshop)
                 pack(shard, workshop, [key for clip in piece for key in config.keys(*clip)])
@@ -62,7 +62,7 @@ class _Crew:
             if not all(self._is_there(folder, key, name, number) for key in keys):
                 self._film(folder, name, number)
                 self.made += 1
-            self.progress.advance(1)
+            self.progress.advance(1.0)
 
     def _is_there(self, folder: Path, key: str, name: str, number: int) -> bool:
         if not (folder / f"{key}{SUFFIXES[-1]}").exists():

@@ -210,10 +210,10 @@ def render(world: World, camera: CameraPath, *, size: int, fps: float = 24.0) ->
             view.lookat[:], view.distance = camera.lookat[t], camera.distance[t]
             view.azimuth, view.elevation = camera.azimuth[t], camera.elevation[t]
             renderer.update_scene(data, view)
-            film.append(renderer.render())
+            film.append(averaged(renderer.render()))
     finally:
         renderer.close()
-    return averaged(film)
+    return np.stack(film)
 
 
 def clips(

@@ -6,7 +6,7 @@ from typing import Any
 from cosmos_posttrain.worlds.kinds import SCENES, scene_name
 from cosmos_tokenizer import InputError
 
-MULTIPLE, LARGEST = 16, 2048
+MULTIPLE, LARGEST = 16, 1024
 """Pixels of a side: what tokenizers and world models divide by, and the most."""
 FASTEST = 500.0
 MOST_CAMERAS = 64
@@ -60,7 +60,7 @@ class WorldsConfig:
             "num_frames": self.frames,
             "height": self.size,
             "width": self.size,
-            "framerate": self.fps,
+            "framerate": float(self.fps),
             "seed": self.seed,
             "number": number,
         }

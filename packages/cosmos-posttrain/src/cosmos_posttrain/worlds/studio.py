@@ -66,12 +66,12 @@ class Studio:
                 recorder.record()
                 for number in range(len(cameras)):
                     _look(view, data, number)
-                    pictures[number].append(_picture(view, context, self._fine))
+                    pictures[number].append(averaged(_picture(view, context, self._fine)))
                     masks[number].append(things[_geoms(view, context, self._size)])
         finally:
             context.free()
         return Film(
-            videos=tuple(averaged(shots) for shots in pictures),
+            videos=tuple(np.stack(shots) for shots in pictures),
             masks=tuple(np.stack(shots) for shots in masks),
             states=recorder.states(),
         )

@@ -1,7 +1,5 @@
 """Smooth edges: pictures rendered twice as large and averaged, in software cheaper than multisampling."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from einops import reduce
 from jaxtyping import UInt8
@@ -10,8 +8,7 @@ SUPERSAMPLING = 2
 """Rendered this many times larger."""
 
 
-def averaged(pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray, "T H W 3"]:
-    """The pictures as a film, each pixel the mean of the square that it was rendered as."""
-    fine = np.stack(pictures).astype(np.float32)
-    mean = reduce(fine, "t (h a) (w b) c -> t h w c", "mean", a=SUPERSAMPLING, b=SUPERSAMPLING)
+def averaged(fine: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture that was wanted, each pixel the mean of the square that it was rendered as."""
+    mean = reduce(fine.astype(np.float32), "(h a) (w b) c -> h w c", "mean", a=SUPERSAMPLING, b=SUPERSAMPLING)
     return np.round(mean).astype(np.uint8)
