@@ -8,8 +8,9 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -40,7 +41,7 @@ def write_clip(
     write_video(folder / f"{key}.mp4", Video(frames=video, rate=Fraction(fps).limit_denominator(1001)))
 
 
-def read_masks(file: Path | str | BinaryIO) -> UInt8[np.ndarray, "T H W"]:
+def read_masks(file: Path | str | BufferedIOBase) -> UInt8[np.ndarray, "T H W"]:
     """Return the masks of a clip, from KEY.masks.npz or such a member of a shard.
 
     Raises:
@@ -56,7 +57,7 @@ def read_masks(file: Path | str | BinaryIO) -> UInt8[np.ndarray, "T H W"]:
     return masks
 
 
-def _opened(file: Path | str | BinaryIO) -> AbstractContextManager[BinaryIO]:
+def _opened(file: Path | str | BufferedIOBase) -> AbstractContextManager[BufferedIOBase]:
     return Path(file).open("rb") if isinstance(file, Path | str) else nullcontext(file)
 
 
