@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from cosmos_posttrain import holdout, worlds
+from cosmos_posttrain import holdout
 from cosmos_posttrain.cli import main
 from cosmos_posttrain.networks.efficientnet import EfficientNetLite0
+from cosmos_posttrain.worlds import offscreen
 from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, progress, save
 
 
@@ -113,9 +114,9 @@ def test_a_machine_that_cannot_render_says_what_to_install(monkeypatch: pytest.M
     def no_library() -> None:
         raise AttributeError("'NoneType' object has no attribute 'glGetError'")
 
-    monkeypatch.setattr(worlds, "load_mujoco", no_library)
+    monkeypatch.setattr(offscreen, "load_mujoco", no_library)
     with pytest.raises(InputError, match="cannot render.*glGetError.*apt-get install libosmesa6"):
-        worlds.check_renderer()
+        offscreen.check_renderer()
 
 
 @pytest.mark.parametrize(("given", "platform"), [(None, "osmesa"), ("egl", "egl"), ("", "osmesa")])
@@ -130,7 +131,7 @@ def test_mujoco_learns_its_platform_and_the_environment_stays_as_it_was(
         monkeypatch.setenv("MUJOCO_GL", given)
     before = dict(os.environ)
     try:
-        assert worlds.load_mujoco().platform == platform
+        assert offscreen.load_mujoco().platform == platform
     finally:
         sys.modules.pop("mujoco", None)
     assert dict(os.environ) == before

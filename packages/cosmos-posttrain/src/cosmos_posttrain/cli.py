@@ -1,4 +1,4 @@
-"""The command line: `cosmos-posttrain pool | train | compare`.
+"""The command line: `cosmos-posttrain pool | train | compare | worlds`.
 
 Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
@@ -18,6 +18,8 @@ from cosmos_tokenizer.commandline import Parser, run_command
 
 MOST_VALUES = 2**27
 """Samples that the blocks of a PCA hold at most: 1 GiB."""
+
+SCENES = "free-fall, tilted-plane, u-slope, stable-stack, unstable-stack, dominoes, seesaw, gyroscope"
 
 Run = Callable[[argparse.Namespace], dict[str, Any]]
 
@@ -70,6 +72,17 @@ def build_parser() -> Parser:
     compare.add_argument(
         "--blocks", type=_positive, default=24, help="most blocks of each pool clip for the PCAs (default 24)"
     )
+
+    worlds = _command(commands, "worlds", _worlds, "clips of rigid bodies in motion, with exact masks and states")
+    worlds.add_argument("scenes", nargs="*", metavar="SCENE", help=f"{SCENES} (default: all eight in turn)")
+    worlds.add_argument("--out", type=Path, required=True, help="folder to fill; what is there already is kept")
+    worlds.add_argument("--count", type=_count, default=8, help="clips in all (default 8)")
+    worlds.add_argument("--seed", type=_count, default=0)
+    worlds.add_argument("--frames", type=_count, default=33, help="frames of each clip (default 33)")
+    worlds.add_argument("--size", type=_count, default=96, help="pixels of a side, a multiple of 16 (default 96)")
+    worlds.add_argument("--fps", type=float, default=24.0, help="frames per second (default 24)")
+    worlds.add_argument("--cameras", type=_count, default=1, help="views of each clip (default 1)")
+    worlds.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
     return parser
 
 
@@ -172,6 +185,16 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
     for name, clips in gains.items():
         print(f"{name} above its PCA: " + ", ".join(f"{clip} {gain:+.2f} dB" for clip, gain in clips.items()))
     return {"figures": figures, "gains": gains}
+
+
+def _worlds(args: argparse.Namespace) -> dict[str, Any]:
+    from cosmos_posttrain.worlds import WorldsConfig, make
+
+    names = ("count", "seed", "frames", "size", "fps", "cameras")
+    config = WorldsConfig(scenes=tuple(args.scenes), **{name: getattr(args, name) for name in names})
+    made = make(config, args.out, shards=args.shards)
+    print(f"{config.count} clips in {args.out}, {made} of them new")
+    return {"out": str(args.out), "clips": config.count, "made": made, "scenes": list(config.scenes)}
 
 
 if __name__ == "__main__":

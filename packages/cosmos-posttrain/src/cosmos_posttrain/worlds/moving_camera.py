@@ -1,33 +1,24 @@
-"""Physics scenes rendered with MuJoCo: things that fall, dominoes, and a furnished room, each seen by a moving camera.
-
-Needs the extra `worlds`, and a GL library that renders without a display (Debian: libosmesa6).
-"""
+"""Scenes for training pools: things that fall, dominoes, and a furnished room, each seen by a moving camera."""
 
 import io
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from einops import rearrange, reduce
+from einops import rearrange
 from jaxtyping import Float, UInt8
 from numpy.random import Generator
 from PIL import Image
 
+from cosmos_posttrain.worlds.offscreen import load_mujoco
+from cosmos_posttrain.worlds.supersampling import SUPERSAMPLING, averaged
 from cosmos_tokenizer import InputError
 
 Array = np.ndarray
 TEXTURE = 256
 """Side of a texture in pixels."""
 MATERIALS = 6
-PLATFORM = "osmesa"
-"""MuJoCo's name of the software renderer, which needs neither a display nor a GPU."""
-SUPERSAMPLING = 2
-"""Rendered this many times larger and averaged: cheaper in software than the renderer's own multisampling."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,43 +44,6 @@ class CameraPath:
     distance: Float[Array, " T"]
     azimuth: Float[Array, " T"]
     elevation: Float[Array, " T"]
-
-
-def load_mujoco() -> ModuleType:
-    """MuJoCo, imported with a GL platform that needs no display unless MUJOCO_GL names another."""
-    # OSMesa makes its LLVM's symbols global, which crashes Triton's LLVM where that comes second; torch brings Triton
-    # with its first optimizer.
-    if find_spec("triton") is not None:
-        import_module("triton")
-    # MuJoCo reads the variable once, while it is imported, and takes no other word for it; its default needs a display.
-    given = os.environ.get("MUJOCO_GL")
-    os.environ["MUJOCO_GL"] = given or PLATFORM
-    try:
-        import mujoco
-    except ModuleNotFoundError as error:
-        if error.name != "mujoco":
-            raise
-        raise InputError("rendering worlds needs mujoco: pip install 'cosmos-posttrain[worlds]'") from error
-    finally:
-        if given is None:
-            del os.environ["MUJOCO_GL"]
-        else:
-            os.environ["MUJOCO_GL"] = given
-    return mujoco
-
-
-def check_renderer() -> None:
-    """Raise one clear error when MuJoCo is not installed or cannot render here."""
-    try:
-        mujoco = load_mujoco()
-        mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).close()
-    except InputError:
-        raise
-    except Exception as error:  # the GL platforms raise errors of many kinds, some while they are imported
-        platform = os.environ.get("MUJOCO_GL") or PLATFORM
-        raise InputError(
-            f"cannot render with MUJOCO_GL={platform} ({error}); apt-get install libosmesa6, or make no scenes"
-        ) from error
 
 
 def texture_png(image: Image.Image) -> bytes:
@@ -256,12 +210,10 @@ def render(world: World, camera: CameraPath, *, size: int, fps: float = 24.0) ->
             view.lookat[:], view.distance = camera.lookat[t], camera.distance[t]
             view.azimuth, view.elevation = camera.azimuth[t], camera.elevation[t]
             renderer.update_scene(data, view)
-            film.append(renderer.render())
+            film.append(averaged(renderer.render()))
     finally:
         renderer.close()
-    fine = np.stack(film).astype(np.float32)
-    mean = reduce(fine, "t (h a) (w b) c -> t h w c", "mean", a=SUPERSAMPLING, b=SUPERSAMPLING)
-    return np.round(mean).astype(np.uint8)
+    return np.stack(film)
 
 
 def clips(
