@@ -1,9 +1,10 @@
 """Causal wavelet video tokenizer (arXiv 2501.03575, section 4): the public face; anything not named here may change.
 
 Public modules: `metrics` (PSNR, SSIM, Fréchet distances, LPIPS, use of codes) and `compat` (the reference's two
-classes); for packages built on this one, `commandline`, `progress`, `jsontext`, `atomic`, `video`, `images`, `hub` and
-`tensor_files`, and the network's parts, `haar`, `fsq`, `layers`, `attention`, `resampling` and `network`. A name below
-is imported when it is first used, since most of them bring torch, which takes seconds.
+classes); for packages built on this one, `commandline`, `progress`, `jsontext`, `atomic`, `video`, `images`, `media`,
+`devices`, `hub`, `slots` and `tensor_files`, and the network's parts, `haar`, `fsq`, `layers`, `attention`,
+`resampling` and `network`. A name below is imported when it is first used, since most of them bring torch, which takes
+seconds.
 """
 
 from importlib import import_module
