@@ -235,11 +235,10 @@ def as_table(rows: Sequence[tuple[str, Memory]]) -> str:
     cells = [[str(row["option"]), *(f"{value:.1f}" for value in list(row.values())[1:])] for row in as_json(rows)]
     widths = [max(len(line[column]) for line in [heads, *cells]) for column in range(len(heads))]
     lines = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width))
+        [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
         for line in [heads, *cells]
-        for column, (cell, width) in enumerate(zip(line, widths, strict=True))
     ]
-    return "\n".join(lines)
+    return "\n".join("  ".join(line) for line in lines)
 
 
 def _computing(weights: Weights) -> torch.dtype:
