@@ -61,9 +61,11 @@ def test_torch_backends_are_the_formula(
     torch.testing.assert_close(o.double(), formula(q, k, v, causal), atol=2e-6, rtol=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device, and flex has no backward pass on a CPU")
 @CAUSAL
 def test_gradients_of_flex_are_those_of_sdpa(causal: bool) -> None:
-    given = tensors(8, 8, 4, 4)
+    given = [value.cuda() for value in tensors(8, 8, 4, 4)]
     grads = []
     for backend in ("sdpa", "flex"):
         leaves = [value.clone().requires_grad_() for value in given]

@@ -65,11 +65,9 @@ def _flex(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool) -> Tenso
     rows, columns = q.shape[2], k.shape[2]
     mask = None
     if causal:
-
-        def earlier(batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
-            return column <= row + columns - rows
-
-        mask = create_block_mask(earlier, None, None, rows, columns, device=q.device.type)
+        ahead = columns - rows
+        # torch counts the arguments of what it is given, and a checked function has others.
+        mask = create_block_mask(lambda b, h, i, j: j <= i + ahead, None, None, rows, columns, device=q.device.type)
     o = flex_attention(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     assert isinstance(o, Tensor)
     return o.transpose(1, 2)
