@@ -50,7 +50,7 @@ class Plan:
     frames: int = 17
     batch: int = 4
     steps: int = 400
-    rates: tuple[float, ...] = (8e-3, 16e-3, 32e-3)
+    rates: tuple[float, ...] = (4e-3, 8e-3, 16e-3)
     seeds: tuple[int, ...] = (0, 1)
     choosing: int = 16
     judged: int = 32
