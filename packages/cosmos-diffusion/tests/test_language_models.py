@@ -198,8 +198,8 @@ def test_damaged_weights_are_named(t5: Path) -> None:
     ],
 )
 def test_words_that_cannot_be_are_named(t5: Path, given: dict, says: str) -> None:
+    unchecked = getattr(T5Encoder.__init__, "__wrapped__", T5Encoder.__init__)
     with pytest.raises(InputError, match=says):
-        unchecked = getattr(T5Encoder.__init__, "__wrapped__", T5Encoder.__init__)
         unchecked(T5Encoder.__new__(T5Encoder), t5, **given)
 
 
