@@ -82,7 +82,7 @@ def _tensor_file(path: Path) -> Embedding:
             said = file.metadata() or {}
             if _KEY not in file.keys():  # noqa: SIM118 - it is no mapping
                 raise InputError(f"it has no tensor {_KEY!r}, so it holds no embedding; make one with embed")
-            text = file.get_tensor(_KEY)
+            text = file.get_tensor(_KEY).clone()  # off the file, which somebody may write to in place
     except SafetensorError as error:
         raise InputError(f"a truncated or damaged safetensors file ({str(error)[:120]})") from error
     if said.get("format") == _FORMAT and said.get("version") != _VERSION:
