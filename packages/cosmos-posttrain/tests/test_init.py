@@ -149,3 +149,13 @@ def test_one_half_is_refused(
     assert train(tmp_path / "half.pt", small_pool, tmp_path / "run") == 2
     assert capsys.readouterr().err.endswith("half.pt: holds one half only, and training takes both\n")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_linear_start_leaves_a_given_checkpoint_as_it_is(small_pool: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save(CausalTokenizer(PRESETS["toy"]), tmp_path / "given.safetensors")
+    changes = ("start=pca", "loop.optimizer.rate=1e-12")
+    assert train(tmp_path / "given.safetensors", small_pool, tmp_path / "run", *changes) == 0
+    given, made = (load(tmp_path / name).state_dict() for name in ("given.safetensors", "run/model.safetensors"))
+    for name, value in given.items():
+        torch.testing.assert_close(made[name], value, atol=1e-9, rtol=0)

@@ -354,15 +354,6 @@ def test_what_cannot_be_trained_is_named(line: ModuleType, tmp_path: Path) -> No
         train(larger, line.PointStream(), config, tmp_path, resume=True, say=silent)
 
 
-def test_masters_in_half_precision_are_refused(line: ModuleType, tmp_path: Path) -> None:
-    objective = line.Line()
-    for group in objective.groups():
-        for value in group.parameters.values():
-            value.data = value.data.bfloat16()
-    with pytest.raises(InputError, match="is bfloat16, in which small steps are lost: load it in float32"):
-        train(objective, line.PointStream(), line.config_of(FIELDS), tmp_path / "run", say=silent)
-
-
 def test_a_finished_run_goes_on_to_more_steps(line: ModuleType, tmp_path: Path) -> None:
     fields = FIELDS | {"schedule": {"warmup": 3}}
     whole, parts = line.Line(), line.Line()

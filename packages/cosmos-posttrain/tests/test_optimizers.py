@@ -1,12 +1,14 @@
 """Optimisers by name: groups, rates, state that is saved and loaded, and what is refused."""
 
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from cosmos_posttrain import OptimizerConfig, ParameterGroup
+from cosmos_posttrain import LoopConfig, OptimizerConfig, ParameterGroup, train
 from cosmos_posttrain.muon import Muon
 from cosmos_posttrain.optimizers import build, check, make_state, optimizer_class, set_rate, state_tensors
 from cosmos_tokenizer import InputError
@@ -131,3 +133,14 @@ def test_options_of_their_kinds_are_taken(options: dict[str, Any]) -> None:
     steps(optimizer, values, 0, 1)
     taken = {name: optimizer.defaults[name] for name in options}
     assert taken == options | ({"betas": tuple(options["betas"])} if "betas" in options else {})
+
+
+def test_masters_in_half_precision_are_refused(line: ModuleType, tmp_path: Path) -> None:
+    objective = line.Line()
+    for group in objective.groups():
+        for value in group.parameters.values():
+            value.data = value.data.bfloat16()
+    with pytest.raises(InputError, match="is bfloat16, in which small steps are lost: load it in float32"):
+        train(
+            objective, line.PointStream(), LoopConfig(steps=1, optimizer=OptimizerConfig(rate=0.01)), tmp_path / "run"
+        )
