@@ -112,8 +112,8 @@ class Denoising:
                 made = self._continued(x0, text, fps, generator, frames=video.shape[2])
                 truth, other = (rearrange(clip[0], "c t h w -> t h w c") for clip in (video, made))
                 still = truth[:1].expand_as(truth)
-                scores.append(finite_mean(psnr_per_frame(truth[1:], other[1:], data_range=2.0)))
-                copied.append(finite_mean(psnr_per_frame(truth[1:], still[1:], data_range=2.0)))
+                scores.append(finite_mean(psnr_per_frame(truth[1:], other[1:], data_range=2.0).tolist()))
+                copied.append(finite_mean(psnr_per_frame(truth[1:], still[1:], data_range=2.0).tolist()))
                 rows.append(torch.stack([truth, other])[:, :: max(1, (len(truth) - 1) // 4)])
         figures: dict[str, float | np.ndarray] = {"validation_error": fmean(errors)}
         if scores:

@@ -273,7 +273,7 @@ def _some(
 
 def _whole(world: WorldModel) -> WorldModel:
     """An unwrapped copy on the CPU; every process must ask."""
-    held = named_parameters(world) | dict(world.named_buffers())
+    held = named_parameters(world) | dict(world.named_buffers(remove_duplicate=False))
     state = {name: whole_tensor(value.detach()).cpu() for name, value in held.items()}
     encoder = None if world.text_encoder is None else world.text_encoder.config
     copy = WorldModel(world.config, text_encoder=encoder, domains=world.domains, defaults=world.defaults)

@@ -37,12 +37,15 @@ class Latents:
     @torch.no_grad()
     def __call__(self, video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B C t h w"]:
         """Latents of clips in [-1, 1], in float32 and on the clips' device; the same whether kept or not."""
+        with torch.autocast(video.device.type, enabled=False):  # a clip has the same latents at any precision of a pass
+            return self._of(video).float()
+
+    def _of(self, video: Float[Tensor, "B 3 T H W"]) -> Float[Tensor, "B C t h w"]:
         keys = [blake2b(clip.cpu().contiguous().numpy().data, digest_size=16).digest() for clip in video]
         new = {key: row for row, key in enumerate(keys) if key not in self._kept}
         found: dict[bytes, Tensor] = {}
         if new:
-            with torch.autocast(video.device.type, enabled=False):  # a clip's latents are those of no batch's precision
-                encoded = self.codec.encode(video[list(new.values())]).half()
+            encoded = self.codec.encode(video[list(new.values())]).half()
             found = dict(zip(new, encoded, strict=True))
         latents = torch.stack([found[key] if key in found else self._kept[key].to(video.device) for key in keys])
         for key in keys:
@@ -50,7 +53,7 @@ class Latents:
                 self._remember(key, found[key])
             elif key in self._kept:
                 self._kept.move_to_end(key)
-        return latents.float()
+        return latents
 
     def _remember(self, key: bytes, latents: Tensor) -> None:
         if key in self._kept or latents.nbytes > self._keep:
