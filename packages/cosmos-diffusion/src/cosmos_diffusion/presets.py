@@ -28,7 +28,7 @@ _2B_PREDICT25 = replace(
     text_projection=100352,
     prediction="rectified",
 )
-# Positions by rotation alone, so that sizes that it never saw are no new rows of a table, and fast enough rotations that
+# Positions by rotation alone, so that sizes that it never saw are no new rows of a table, and rotations so fast that
 # eight pairs of channels tell a dozen cells of an axis apart.
 _NANO_VIDEO = DiTConfig(
     blocks=6,
