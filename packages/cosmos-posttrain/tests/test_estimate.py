@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from cosmos_posttrain.cli import main
 from cosmos_posttrain.estimate.convolutional import tokenizer_forward
 from cosmos_posttrain.estimate.models import Clip, find_model
 from cosmos_posttrain.estimate.training import Plan, adapter_parameters, estimate
-from cosmos_tokenizer import CausalTokenizer
+from cosmos_tokenizer import PRESETS, CausalTokenizer, TokenizerConfig
 
 SMALL = Clip(frames=9, height=64, width=96)
 Run = Callable[[str], dict]
@@ -61,7 +62,7 @@ def test_every_preset_has_an_estimate() -> None:
         assert found.whole.weights == 10 * found.parameters
         assert found.whole.activations > 0
         assert found.flops > 0
-    for config, name in {config: name for name, config in cosmos_tokenizer.PRESETS.items()}.items():
+    for config, name in {config: name for name, config in PRESETS.items()}.items():
         small = Clip(frames=1, height=32, width=32)
         found = estimate(find_model(f"tokenizer:{name}"), Plan(gpus=2), small)
         assert found.model.config == config
@@ -71,16 +72,16 @@ def test_every_preset_has_an_estimate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "batch", "clip"),
+    ("config", "batch", "clip"),
     [
-        ("toy", 2, Clip(frames=9, height=64, width=80)),
-        ("toy-discrete", 1, Clip(frames=17, height=48, width=64)),
-        ("nano-dv8x16x16", 1, Clip(frames=9, height=32, width=48)),
-        ("di8x8-360p", 3, Clip(frames=1, height=16, width=24)),
+        (PRESETS["toy"], 2, Clip(frames=9, height=64, width=80)),
+        (PRESETS["toy-discrete"], 1, Clip(frames=17, height=48, width=64)),
+        (PRESETS["nano-dv8x16x16"], 1, Clip(frames=9, height=32, width=48)),
+        (replace(PRESETS["di8x8-360p"], channels=32), 3, Clip(frames=1, height=16, width=24)),
     ],
+    ids=["toy", "toy-discrete", "nano", "image"],
 )
-def test_bytes_and_operations_are_those_of_a_real_run(name: str, batch: int, clip: Clip) -> None:
-    config = cosmos_tokenizer.PRESETS[name]
+def test_bytes_and_operations_are_those_of_a_real_run(config: TokenizerConfig, batch: int, clip: Clip) -> None:
     net = CausalTokenizer(config)
     told = tokenizer_forward(config, clip, batch=batch, dtype=torch.float32)
     weights, sizes, alive = {parameter.data_ptr() for parameter in net.parameters()}, {}, []
@@ -151,7 +152,7 @@ def test_checkpoints_are_models_too(run: Run, tmp_path: Path) -> None:
     defaults = cosmos_diffusion.WorldModel(config).defaults
     small = type(defaults)(tokenizer="nano-cv4x8x8", frames=13, height=96, width=64, fps=24.0)
     cosmos_diffusion.save(cosmos_diffusion.WorldModel(config, defaults=small), world)
-    cosmos_tokenizer.save(CausalTokenizer(cosmos_tokenizer.PRESETS["toy"]), codec)
+    cosmos_tokenizer.save(CausalTokenizer(PRESETS["toy"]), codec)
     said = run(f"--model {world}")
     assert (said["kind"], said["frames"], said["height"], said["width"]) == ("world model", 13, 96, 64)
     assert said["activations_gb"] * 1e9 == pytest.approx(2 * 2 * 15 * 4 * 6 * 4 * 48)  # 4 latent frames of 6 x 4 tokens

@@ -188,10 +188,10 @@ def options(
 ) -> list[tuple[str, Memory]]:
     """Peak memory by option, guided, from most to least convenient: what a person tries when a run does not fit.
 
-    Where components are on the device one at a time, the others need less than the network at the sizes of the released
-    ones: T5-11B's encoder 10 GB, and the codec 6 GB to decode 121 frames of 704x1280 at once. Rows of ``FSDP`` are of
-    one of so many GPUs, for guidance and context parallelism with weights shared out; those whose frames do not go
-    round are left out.
+    The network is on the device alone but in one row, where T5-11B's encoder and the codec are beside it. In their own
+    turns the former takes 10 GB (or none, with embeddings made before), the latter 6 GB to decode 121 frames of
+    704x1280 at once. Rows of ``FSDP`` are of one of so many GPUs, which share guidance and frames too; those whose
+    frames do not go round are left out.
     """
 
     def of(weights: Weights, **more: Any) -> Memory:  # noqa: ANN401 - memory's own
@@ -199,7 +199,7 @@ def options(
 
     alone = of("bfloat16")
     beside = replace(alone, weights=alone.weights + TEXT_ENCODER_BYTES + CODEC_BYTES)
-    rows = [("float32", of("float32")), ("bfloat16, T5-11B and codec beside it", beside)]
+    rows = [("float32", of("float32")), ("bfloat16, all components at once", beside)]
     rows += [("bfloat16", alone), ("bfloat16, prompts in turn", of("bfloat16", together=False))]
     for weights in WEIGHTS[2:]:
         rows.append((weights, of(weights)))

@@ -118,6 +118,7 @@ def _inference(args: Namespace, model: "Model", clip: "Clip") -> dict[str, Any]:
         raise InputError(f"{model.name} is a tokenizer: --inference is about world models")
     size = (clip.frames, clip.height, clip.width)
     rows = options(model.config, *size, batch=args.batch, compression=model.compression)
-    print(f"{model.name}: peak memory in GB of sampling {args.batch} x {' x '.join(map(str, size))}, guided")
+    what = f"{_count(args.batch, 'clip')} of {' x '.join(map(str, size))}"
+    print(f"{model.name}: peak memory in GB of sampling {what}, guided, the network alone on the device unless said")
     print(as_table(rows))
     return {"model": model.name, "frames": size[0], "height": size[1], "width": size[2], "options": as_json(rows)}

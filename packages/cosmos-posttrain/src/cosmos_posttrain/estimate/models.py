@@ -7,7 +7,7 @@ import cosmos_diffusion
 import cosmos_tokenizer
 from cosmos_diffusion import DiTConfig
 from cosmos_diffusion.defaults import RELEASED, Defaults
-from cosmos_posttrain.recipes import RECIPES
+from cosmos_posttrain.recipes import diffusion, tokenizer
 from cosmos_tokenizer import InputError, TokenizerConfig
 
 _TOKENIZER = "tokenizer:"
@@ -75,22 +75,22 @@ def _shipped(name: str) -> Model:
 
 
 def _world(name: str, config: DiTConfig, defaults: Defaults | None = None) -> Model:
-    if defaults is None:
-        clip = _released_clip(name, config)
-        defaults = RELEASED[config.prediction]
-    else:
-        clip = Clip(frames=defaults.frames, height=defaults.height, width=defaults.width)
-    codec = cosmos_tokenizer.PRESETS.get(defaults.tokenizer or "")
+    """A world model and the clips of its defaults, of the recipe of its network, or else of the released ones."""
+    given = [defaults, *(recipe.defaults for recipe in diffusion.RECIPES.values() if recipe.preset == name)]
+    known = next((found for found in given if found is not None), None)
+    found = known or RELEASED[config.prediction]
+    clip = Clip(frames=found.frames, height=found.height, width=found.width)
+    codec = cosmos_tokenizer.PRESETS.get(found.tokenizer or "")
     compression = (4, 8) if codec is None else (codec.temporal_compression, codec.spatial_compression)
     if config.action_numbers:
         compression = (1, compression[1])  # each frame is encoded as a picture (arXiv 2501.03575, section 6.2)
+    clip = clip if known else _released_clip(name, config, clip)
     return Model(name=name, config=config, clip=clip, compression=compression)
 
 
-def _released_clip(name: str, config: DiTConfig) -> Clip:
-    """What the family's networks of a kind were trained on (arXiv 2501.03575, sections 5.1 and 6)."""
-    defaults = RELEASED[config.prediction]
-    frames, height, width = defaults.frames, defaults.height, defaults.width
+def _released_clip(name: str, config: DiTConfig, clip: Clip) -> Clip:
+    """What a network of the family was trained on, where that is not its kind's (arXiv 2501.03575, section 6)."""
+    frames, height, width = clip.frames, clip.height, clip.width
     if config.views:
         frames, height, width = 57, 480, 848
     elif config.action_numbers:
@@ -105,8 +105,9 @@ def _released_clip(name: str, config: DiTConfig) -> Clip:
 
 def _tokenizer(name: str, config: TokenizerConfig) -> Model:
     """A tokenizer and the crops of the recipe of its network, or else of the released ones'."""
-    recipes = [recipe for recipe in RECIPES.values() if cosmos_tokenizer.PRESETS[recipe.preset] == config]
-    data = (recipes[0] if recipes else RECIPES["tokenizer-released"]).data
+    recipes = tokenizer.RECIPES
+    own = [recipe for recipe in recipes.values() if cosmos_tokenizer.PRESETS[recipe.preset] == config]
+    data = (own[0] if own else recipes["tokenizer-released"]).data
     side = data.crop or max(data.sides)
     frames = 1 if config.media == "image" else max(data.frames)
     compression = (config.temporal_compression, config.spatial_compression)
