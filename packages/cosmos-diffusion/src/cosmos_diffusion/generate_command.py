@@ -336,7 +336,7 @@ def _guard(name: str | None) -> "Guard | None":
     module, colon, function = name.partition(":")
     try:
         made = getattr(import_module(module), function)() if colon else None
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"--guard {name}: {error}") from error
     if not isinstance(made, Guard):
         raise InputError(f"--guard {name}: give MODULE:NAME of a function that returns a guard")
