@@ -214,7 +214,7 @@ def test_full_memory_is_told_with_what_would_fit(run: Run, monkeypatch: pytest.M
     monkeypatch.setattr(request, "RELEASED_SAMPLERS", {"edm": full})
     code, _, err = run("--video", "clip.mp4", "--out", "next.mp4")
     assert (code, left(), err.count("\n")) == (2, set(), 1)
-    assert "out of memory; --dtype bfloat16 would need 0.0 GB" in err
+    assert "out of memory; --dtype bfloat16 would need 0.0 of the " in err
 
 
 @pytest.mark.parametrize("where", ["sampling", "writing"])

@@ -264,13 +264,14 @@ def _pipeline(args: Namespace, *, began: bool) -> "Iterator[Pipeline]":
         raise InputError(f"{args.model} does not name its tokenizer: give --tokenizer")
     codec = cosmos_tokenizer.load(source, dtype=dtype).fold()
     team = _team(args, world, codec)
+    device = args.device or ("cpu" if team is None else str(team.device))
     make = Video2World if began else Text2World
     with make(
         world,
         codec=codec,
-        text_encoder=_text_encoder(args, world),
+        text_encoder=_text_encoder(args, world, device),
         guard=_guard(args.guard),
-        upsampler=_upsampler(args),
+        upsampler=_upsampler(args, device),
         placement=Placement(device=args.device, offload=args.offload, weights=args.weights, in_turn=args.in_turn),
         team=team,
         names={
@@ -310,7 +311,7 @@ def _team(args: Namespace, world: "WorldModel", codec: "CausalTokenizer") -> "Te
     return Team(plan)
 
 
-def _text_encoder(args: Namespace, world: "WorldModel") -> "TextEncoder | None":
+def _text_encoder(args: Namespace, world: "WorldModel", device: str) -> "TextEncoder | None":
     from cosmos_diffusion.text_encoders import PrecomputedEncoder, T5Encoder
     from cosmos_diffusion.text_encoders.t5 import T5_11B
 
@@ -325,7 +326,7 @@ def _text_encoder(args: Namespace, world: "WorldModel") -> "TextEncoder | None":
     if path.is_file() or (path.is_dir() and not any(path.rglob("config.json"))):
         return PrecomputedEncoder(path, length=length)
     rest = "device" if args.offload == "none" else "disk"
-    return T5Encoder(source, device=args.device or "cpu", rest=rest, length=length)
+    return T5Encoder(source, device=device, rest=rest, length=length)
 
 
 def _guard(name: str | None) -> "Guard | None":
@@ -343,13 +344,13 @@ def _guard(name: str | None) -> "Guard | None":
     return made
 
 
-def _upsampler(args: Namespace) -> "Chat | None":
+def _upsampler(args: Namespace, device: str) -> "Chat | None":
     from cosmos_diffusion.chat import open_chat
 
     if args.upsampler is None:
         return None
     key = None if args.upsampler_key_file is None else Path(args.upsampler_key_file).read_text("utf-8").strip()
-    return open_chat(args.upsampler, model=args.upsampler_model, key=key, device=args.device or "cpu")
+    return open_chat(args.upsampler, model=args.upsampler_model, key=key, device=device)
 
 
 @contextmanager

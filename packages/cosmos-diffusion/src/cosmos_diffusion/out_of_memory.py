@@ -1,7 +1,9 @@
 """Where memory was not enough: how that is told from other errors, and which option would do with what there is."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from cosmos_diffusion.config import DiTConfig
 
@@ -26,7 +28,7 @@ class Run:
     device: str
     dtype: str
     offload: str = "none"
-    weights: str | None = None
+    weights: Literal["int8", "float8"] | None = None
     in_turn: bool = False
 
 
@@ -37,63 +39,53 @@ def way_out(run: Run, capacity: int | None = None) -> str:
         run: that did not fit.
         capacity: bytes of memory; those of its device by default.
     """
-    # Imported here: torch takes seconds, and telling errors apart needs none of it.
-    from cosmos_diffusion.memory import Weights, memory
-
     have = _capacity(run.device) if capacity is None else capacity
-    dtype: Weights = "float32" if run.dtype == "float32" else "bfloat16"
-    eight: Weights = "float8" if run.weights == "float8" else "int8"
-    least = 0
-    for options, kept, paged, in_turn in _ladder(run.device):
-        needs = memory(
-            run.config,
-            run.frames,
-            run.height,
-            run.width,
-            weights=eight if kept == "int8" else dtype if kept == "" else "bfloat16",
-            ahead=1 if paged else None,
-            together=not in_turn,
-            compression=run.compression,
-        ).total
-        least = min(least or needs, needs)
-        if needs < have and not _has(run, options):
-            return f"{' '.join(options)} would need {needs / _GB:.1f} GB of the {have / _GB:.1f} GB on {run.device}"
+    least = _needed(run)
+    for other in _ladder(run):
+        needs = _needed(other)
+        least = min(least, needs)
+        if needs < have:
+            return f"{_options(run, other)} would need {needs / _GB:.1f} of the {have / _GB:.1f} GB on {run.device}"
     return (
-        f"the network alone needs {least / _GB:.1f} GB or more, and {run.device} has {have / _GB:.1f} GB: make a clip "
-        "of fewer --frames or smaller --height and --width, or share the work out with torchrun"
+        f"the network alone needs {least / _GB:.1f} GB or more, and {run.device} has {have / _GB:.1f}: make a clip of "
+        "fewer --frames or smaller --height and --width, or share the work out with torchrun"
     )
 
 
-def _ladder(device: str) -> list[tuple[tuple[str, ...], str, bool, bool]]:
-    """Options, how weights are kept ("" is as they are), whether blocks are paged, and prompts in turn."""
-    half, eight, turn = ("--dtype", "bfloat16"), ("--weights", "int8"), ("--in-turn",)
-    if device == "cpu":
-        return [
-            (half, "bfloat16", False, False),
-            (half + eight, "int8", False, False),
-            (half + eight + turn, "int8", False, True),
-        ]
-    parts, blocks = ("--offload", "components"), ("--offload", "blocks")
-    return [
-        (parts, "", False, False),
-        (parts + half, "bfloat16", False, False),
-        (parts + half + eight, "int8", False, False),
-        (blocks + half, "bfloat16", True, False),
-        (blocks + half + eight, "int8", True, False),
-        (blocks + half + eight + turn, "int8", True, True),
-    ]
+def _ladder(run: Run) -> Iterator[Run]:
+    """The same run with what takes less memory, from most to least convenient; paging is to a GPU."""
+    on_gpu = run.device != "cpu"
+    parts = replace(run, offload="components") if on_gpu and run.offload == "none" else run
+    half = replace(parts, dtype="bfloat16") if run.dtype == "float32" else parts
+    eight = replace(half, weights=run.weights or "int8")
+    blocks = replace(half, offload="blocks") if on_gpu else half
+    both = replace(blocks, weights=eight.weights)
+    for other in dict.fromkeys((parts, half, eight, blocks, both, replace(both, in_turn=True))):
+        if other != run:
+            yield other
 
 
-def _has(run: Run, options: tuple[str, ...]) -> bool:
-    """Whether a run had all of them, or more than they are."""
-    had = {
-        "components": run.offload != "none",
-        "blocks": run.offload == "blocks",
-        "bfloat16": run.dtype != "float32",
-        "int8": run.weights is not None,
-        "--in-turn": run.in_turn,
-    }
-    return all(had[option] for option in options if option in had)
+def _options(run: Run, other: Run) -> str:
+    """What would have to be said beside what was."""
+    changed = [name for name in ("offload", "dtype", "weights") if getattr(run, name) != getattr(other, name)]
+    words = [f"--{name} {getattr(other, name)}" for name in changed]
+    return " ".join([*words, *(["--in-turn"] if other.in_turn and not run.in_turn else [])])
+
+
+def _needed(run: Run) -> int:
+    # Imported here: torch takes seconds, and telling errors apart needs none of it.
+    from cosmos_diffusion.memory import memory
+
+    return memory(
+        run.config,
+        run.frames,
+        run.height,
+        run.width,
+        weights=run.weights or ("float32" if run.dtype == "float32" else "bfloat16"),
+        ahead=1 if run.offload == "blocks" else None,
+        together=not run.in_turn,
+        compression=run.compression,
+    ).total
 
 
 def _capacity(device: str) -> int:

@@ -72,7 +72,7 @@ def embed(prompts: Sequence[str], encoder: TextEncoder | None, config: DiTConfig
     return text_BSK
 
 
-def given_embeddings(given: Embeddings, config: DiTConfig, *, views: int) -> Float[Tensor, "B S K"]:
+def given_embeddings(given: Embeddings, config: DiTConfig, *, views: int) -> Float[Tensor, "B L K"]:
     """Embeddings at the network's length, the same for every view.
 
     Raises:

@@ -67,13 +67,16 @@ class Video2World(Pipeline):
         """
         request, watch = self.request(**settings), Watch(self.guard)
         given = self.given_frames(request, video, image, condition_frames=condition_frames, conditions=conditions)
+        views = self.views(conditions)
+        if self.upsampler is not None and views == 1 and not isinstance(prompt, list | tuple):
+            prompt = [prompt or ""] * len(given)  # a caption for each video
         texts = self.texts(
             prompt,
             negative=negative,
             embeddings=embeddings,
             negative_embeddings=negative_embeddings,
-            views=self.views(conditions),
-            captions=None if self.upsampler is None else self._captions(given, self.views(conditions)),
+            views=views,
+            captions=None if self.upsampler is None else self._captions(given, views),
             watch=watch,
         )
         return self._generate(
