@@ -14,7 +14,6 @@ from cosmos_diffusion import checkpoint
 from cosmos_diffusion.channels import Conditions
 from cosmos_diffusion.chat import Chat
 from cosmos_diffusion.domains import Domains
-from cosmos_diffusion.embedding_files import Embedding
 from cosmos_diffusion.parallel import Team
 from cosmos_diffusion.pipelines.clips import check_codec_fits, check_domains_fit, statistics_of, to_data, to_video
 from cosmos_diffusion.pipelines.generation import Generation, common, joined, of_clip
@@ -22,7 +21,7 @@ from cosmos_diffusion.pipelines.guard import Guard, Watch
 from cosmos_diffusion.pipelines.latent_sampling import sample
 from cosmos_diffusion.pipelines.placement import Placement, Places
 from cosmos_diffusion.pipelines.request import Request, Settings, check_seeds, complete
-from cosmos_diffusion.pipelines.texts import Embeddings, Texts, by_view, check_encoder, embed, given_embeddings, said_of
+from cosmos_diffusion.pipelines.texts import Captions, Embeddings, Texts, check_encoder, embedded, worded
 from cosmos_diffusion.samplers import Callback
 from cosmos_diffusion.sources import Source
 from cosmos_diffusion.text_encoders import TextEncoder
@@ -122,7 +121,7 @@ class Pipeline:
         embeddings: Embeddings | None = None,
         negative_embeddings: Embeddings | None = None,
         views: int = 1,
-        captions: Callable[[str, int], str] | None = None,
+        captions: Captions | None = None,
         watch: Watch | None = None,
     ) -> Texts:
         """Embeddings of prompts, once for all clips that are made of them.
@@ -142,50 +141,23 @@ class Pipeline:
             InputError: a prompt without an encoder, an embedding of another width, captions of embeddings.
             RefusedError: the guard refuses a prompt.
         """
-        config = self.world.config
-        if isinstance(embeddings, Embedding) and prompt is None:
-            prompt = embeddings.prompt
-        prompts = by_view(prompt, views)
-        upsampled: list[tuple[str, ...]] = [()] * len(prompts)
-        watch = watch or Watch(self.guard)
-        for said in dict.fromkeys(each for clip in prompts for each in clip if each):
-            watch.prompt(said)
-        if captions is not None:
-            if embeddings is not None:
-                raise InputError("embeddings are given, and a prompt is to be upsampled: leave one of them out")
-            upsampled = [
-                tuple(captions(said, clip * views + view) for view, said in enumerate(each))
-                for clip, each in enumerate(prompts)
-            ]
-            for said in dict.fromkeys(each for clip in upsampled for each in clip):
-                watch.prompt(said)
-        with self.places.use(self.text_encoder) as encoder:
-            assert encoder is self.text_encoder
-            if embeddings is None:
-                used = [long or short for long, short in zip(upsampled, prompts, strict=True)]
-                flat = embed([each for clip in used for each in clip], self.text_encoder, config)
-                text = flat.unflatten(0, (len(prompts), views)).flatten(1, 2)
-            else:
-                text = given_embeddings(embeddings, config, views=views)
-            if negative is None and negative_embeddings is None:
-                plain = self.text_encoder is None or config.views or not bool(text.any())
-                negative = "" if plain else self.world.defaults.negative
-            if negative_embeddings is None:
-                away = embed([negative or ""], self.text_encoder, config).repeat(1, views, 1)
-            else:
-                away = given_embeddings(negative_embeddings, config, views=views)
-                if isinstance(negative_embeddings, Embedding):
-                    negative = negative or negative_embeddings.prompt
-        if len(away) not in (1, len(text)):
-            raise InputError(f"{len(away)} negative embeddings are given for {len(text)} texts: give one, or as many")
-        said = tuple(said_of(clip) for clip in prompts)
-        return Texts(
-            text=text,
-            negative=away.expand(len(text), -1, -1),
-            prompts=said if len(said) == len(text) else said * len(text),
-            upsampled=tuple(said_of(clip) if clip else None for clip in upsampled) * (len(text) // len(prompts)),
-            negative_prompt=negative or None,
+        words = worded(
+            prompt,
+            embeddings,
+            views=views,
+            captions=captions,
+            watch=watch or Watch(self.guard),
         )
+        with self.places.use(self.text_encoder):
+            return embedded(
+                words,
+                negative,
+                embeddings,
+                negative_embeddings,
+                encoder=self.text_encoder,
+                config=self.world.config,
+                default=self.world.defaults.negative,
+            )
 
     @torch.no_grad()
     def clip(
