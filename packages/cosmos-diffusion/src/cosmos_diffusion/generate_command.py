@@ -3,7 +3,6 @@
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import asdict
 from fractions import Fraction
 from io import StringIO
 from typing import Any
@@ -122,13 +121,7 @@ def _pipeline(
         upsampler=upsampler_of(args, device),
         placement=Placement(device=args.device, offload=args.offload, weights=args.weights, in_turn=args.in_turn),
         team=team,
-        names={
-            "model": args.model,
-            "tokenizer": source,
-            "dtype": str(world.net.dtype).removeprefix("torch."),
-            "weights": args.weights,
-            "processes": None if team is None else asdict(team.plan),
-        },
+        names={"model": args.model, "tokenizer": source},
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, TypeVar, Unpack
 
@@ -15,7 +16,14 @@ from cosmos_diffusion.channels import Conditions
 from cosmos_diffusion.chat import Chat
 from cosmos_diffusion.domains import Domains
 from cosmos_diffusion.parallel import Team
-from cosmos_diffusion.pipelines.clips import check_codec_fits, check_domains_fit, statistics_of, to_data, to_video
+from cosmos_diffusion.pipelines.clips import (
+    check_codec_fits,
+    check_domains_fit,
+    frames_to_give,
+    statistics_of,
+    to_data,
+    to_video,
+)
 from cosmos_diffusion.pipelines.generation import Generation, common, joined, of_clip
 from cosmos_diffusion.pipelines.guard import Guard, Watch
 from cosmos_diffusion.pipelines.latent_sampling import sample
@@ -101,6 +109,9 @@ class Pipeline:
             "pipeline": type(self).__name__,
             "model": None if isinstance(world, WorldModel) else str(world),
             "tokenizer": defaults.tokenizer if codec is None else type(codec).__name__,
+            "dtype": str(self.world.net.dtype).removeprefix("torch."),
+            "weights": placement.weights,
+            "processes": None if team is None else asdict(team.plan),
             **(names or {}),
         }
 
@@ -194,6 +205,7 @@ class Pipeline:
         views = self.views(conditions)
         known = None
         if given is not None:
+            self._check_given(given, request, views)
             given = given.to(self.places.device)
             with self.places.use(self.codec):
                 known = to_data(self.codec, self.domains, given, views=views)
@@ -232,6 +244,15 @@ class Pipeline:
     def views(self, conditions: Conditions = NOTHING) -> int:
         """How many views a clip has, one behind another."""
         return max(1, self.world.config.views) if conditions.views is None else conditions.views.shape[1]
+
+    def _check_given(self, given: Float[Tensor, "1 3 K H W"], request: Request, views: int) -> None:
+        count, odd = divmod(given.shape[2], views)
+        frames_to_give(count, count, self.codec.geometry, request.frames)
+        if odd or given.shape[3:] != (request.height, request.width):
+            raise InputError(
+                f"given frames have shape {tuple(given.shape)}: give as many of each of {views} views, "
+                f"of {request.height}x{request.width}"
+            )
 
     def close(self) -> None:
         """Send the parts home where they take turns, and end paging and the sharing of frames."""
@@ -283,16 +304,16 @@ class Pipeline:
             )
             if made is None:
                 break
-            video = watch.video(made.video)
+            video = watch.video(made.video).cpu()
             metadata = {**shared, "cancelled": False, "clips": [of_clip(seed, text, watch)]}
-            clips.append(Generation(video=video, latents=made.latents, fps=request.fps, metadata=metadata))
+            clips.append(Generation(video=video, latents=made.latents.cpu(), fps=request.fps, metadata=metadata))
             if on_clip is not None:
                 on_clip(clips[-1])
-        cancelled, device = len(clips) < count, self.places.device
+        cancelled = len(clips) < count
         latents = (self.world.config.latent_channels, views * request.latents[0], *request.latents[1:])
         nothing = Generation(
-            video=torch.zeros(0, 3, views * request.frames, request.height, request.width, device=device),
-            latents=torch.zeros(0, *latents, device=device),
+            video=torch.zeros(0, 3, views * request.frames, request.height, request.width),
+            latents=torch.zeros(0, *latents),
             fps=request.fps,
             metadata={**shared, "cancelled": cancelled, "clips": []},
             cancelled=cancelled,
