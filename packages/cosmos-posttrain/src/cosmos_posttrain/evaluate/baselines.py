@@ -8,9 +8,6 @@ from jaxtyping import UInt8
 
 from cosmos_posttrain.evaluate.colour_objects import LEAST_PIXELS
 
-RECENT = 4
-"""Conditioning frames that a velocity is taken from, the last ones: objects speed up and collide."""
-
 
 def copy_last_frame(given: UInt8[np.ndarray, "K H W 3"], *, frames: int) -> UInt8[np.ndarray, "T H W 3"]:
     """Return the given frames, and the last of them again until there are `frames`."""
@@ -22,13 +19,14 @@ def constant_velocity(
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Return the given frames, and then each object's pixels moved on by whole pixels, unturned.
 
-    An object's velocity is the slope of its centroid over the last `RECENT` frames, least squares, where at least
-    `LEAST_PIXELS` show it in each; 0 elsewhere, and so from one frame: then this is `copy_last_frame`. What it
-    uncovers is the median over the given frames that show the surroundings there, or where none does the nearest
-    pixel of the surroundings. An object whose mask ends lower in the picture passes in front of others.
+    An object's velocity is how far its mask's centroid moved between the last two given frames (more of them did worse
+    on training clips: objects speed up and collide), where at least `LEAST_PIXELS` show it in both; 0 elsewhere, and so
+    from one frame: then this is `copy_last_frame`. What it uncovers is the median over the given frames that show the
+    surroundings there, or where none does the nearest pixel of the surroundings. An object whose mask ends lower in the
+    picture passes in front of others.
     """
     last, shown = given[-1], masks[-1]
-    velocities = {n: _velocity(masks[-RECENT:] == n) for n in np.unique(shown[shown > 0])}
+    velocities = {n: _velocity(masks[-2:] == n) for n in np.unique(shown[shown > 0])}
     lowest = {n: np.nonzero(shown == n)[0].max() for n in velocities}
     behind = _surroundings(given, masks)
     result = copy_last_frame(given, frames=frames)
@@ -37,24 +35,21 @@ def constant_velocity(
         left = [n for n, step in steps.items() if step.any()]
         picture = np.where(_grown(np.isin(shown, left))[..., None], behind, last)
         for number in sorted(steps, key=lambda n: lowest[n]):
-            rows, columns = np.nonzero(shown == number)
-            to_rows, to_columns = rows + steps[number][0], columns + steps[number][1]
-            places = np.stack([to_rows, to_columns])
-            seen = ((places >= 0) & (places < np.array(shown.shape)[:, None])).all(0)
-            picture[to_rows[seen], to_columns[seen]] = last[rows[seen], columns[seen]]
+            places = np.argwhere(shown == number)
+            moved = places + steps[number]
+            seen = ((moved >= 0) & (moved < shown.shape)).all(1)
+            picture[tuple(moved[seen].T)] = last[tuple(places[seen].T)]
         result[place] = picture
     return result
 
 
 def _velocity(mask_THW: np.ndarray) -> np.ndarray:
     """Rows and columns a frame."""
-    areas = mask_THW.sum((1, 2))
-    if len(mask_THW) < 2 or areas.min() < LEAST_PIXELS:
+    if len(mask_THW) < 2 or mask_THW.sum((1, 2)).min() < LEAST_PIXELS:
         return np.zeros(2)
     rows, columns = np.mgrid[: mask_THW.shape[1], : mask_THW.shape[2]]
-    centroids = np.stack([(mask_THW * axis).sum((1, 2)) / areas for axis in (rows, columns)])
-    times = np.arange(len(mask_THW)) - (len(mask_THW) - 1) / 2
-    return centroids @ times / (times**2).sum()
+    before, now = ([(mask * axis).sum() / mask.sum() for axis in (rows, columns)] for mask in mask_THW)
+    return np.subtract(now, before)
 
 
 def _surroundings(given_THWC: np.ndarray, masks_THW: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ class Score:
 def score(
     truth: UInt8[np.ndarray, "T H W 3"],
     masks: UInt8[np.ndarray, "T H W"],
-    predicted: UInt8[np.ndarray, "T H W 3"],
+    predicted: UInt8[np.ndarray, "_T _H _W 3"],
     *,
     given: int,
 ) -> Score:

@@ -30,8 +30,8 @@ def verdict(summary: Summary) -> str:
         return f"{count} moving scenes of {len(summary.figures) - 1}"
     error = summary.figures[TOTAL][MODEL]["error_ratio"]
     return (
-        f"the model beats copy-last-frame in {len(summary.better_iou)} of {count} moving scenes on motion-weighted IoU, "
-        f"by {_cell(summary.gain, 3, True)} in total, and in {len(summary.better_error)} of {count} on squared error "
+        f"the model beats copy-last-frame on motion-weighted IoU in {len(summary.better_iou)} of {count} moving scenes "
+        f"and by {_cell(summary.gain, 3, True)} in total, and in {len(summary.better_error)} of {count} on squared error "
         f"where truth or prediction changes, which is {_cell(error, 3, True)} of its own in total"
     )
 
