@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -106,7 +107,13 @@ def _figure(columns: Columns, name: str, over: str | None = None) -> Figure:
     if not below.sum() > 0:
         return Figure(value=np.nan, low=np.nan, high=np.nan)
     value = float(above.sum() / below.sum())
-    drawn = np.random.default_rng(0).multinomial(len(above), np.full(len(above), 1 / len(above)), RESAMPLES)
+    drawn = _draws(len(above))
     top, bottom = drawn @ above, drawn @ below
     ends = np.quantile(top[bottom > 0] / bottom[bottom > 0], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Figure(value=value, low=float(ends[0]), high=float(ends[1]))
+
+
+@lru_cache(maxsize=16)
+def _draws(count: int) -> np.ndarray:
+    """How often each clip is drawn, a row for each of `RESAMPLES` draws of `count`."""
+    return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(float)
