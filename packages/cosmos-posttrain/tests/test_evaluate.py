@@ -121,6 +121,9 @@ def test_error_is_compared_where_the_truth_or_the_prediction_changes() -> None:
     assert result.still_error == pytest.approx(16 * 60**2 / area)
     still = evaluate.score(truth, np.zeros(truth.shape[:3], np.uint8), np.full_like(truth, 100), given=1)
     assert still.error == still.still_error == pytest.approx(16 * 60**2 / area)
+    frames, masks = clip_of([MOVING, STILL])
+    later = evaluate.score(frames, masks, evaluate.copy_last_frame(frames[:9], frames=13), given=9)
+    assert later.error == later.still_error > 0
 
 
 def test_given_frames_are_not_scored() -> None:
@@ -145,6 +148,15 @@ def test_constant_velocity_from_one_frame_is_the_last_frame_held_still() -> None
     still = evaluate.copy_last_frame(frames[:1], frames=13)
     assert (still == frames[0]).all()
     np.testing.assert_array_equal(evaluate.constant_velocity(frames[:1], masks[:1], frames=13), still)
+
+
+def test_constant_velocity_lets_the_object_that_ends_lower_pass_in_front() -> None:
+    frames, masks = clip_of([(RED, 8, walk((12, 20), (0, 0))), (BLUE, 6, walk((8, 1), (0, 1))), STILL])
+    lower = np.s_[12:14, 20]
+    predicted = evaluate.constant_velocity(frames[:9], masks[:9], frames=24)
+    assert (predicted[16:20][(slice(None), *lower)] == frames[8][lower]).all()
+    swapped = evaluate.constant_velocity(frames[:9, ::-1], masks[:9, ::-1], frames=24)[:, ::-1]
+    assert (swapped[16:20][(slice(None), *lower)] != frames[8][lower]).any(-1).all()
 
 
 def test_constant_velocity_shows_the_surroundings_that_it_saw_behind_an_object() -> None:

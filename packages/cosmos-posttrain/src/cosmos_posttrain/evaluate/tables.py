@@ -31,8 +31,8 @@ def verdict(summary: Summary) -> str:
     error = summary.figures[TOTAL][MODEL]["error_ratio"]
     return (
         f"the model beats copy-last-frame on motion-weighted IoU in {len(summary.better_iou)} of {count} moving scenes "
-        f"and by {_cell(summary.gain, 3, True)} in total, and in {len(summary.better_error)} of {count} on squared error "
-        f"where truth or prediction changes, which is {_cell(error, 3, True)} of its own in total"
+        f"and by {_cell(summary.gain, 3, True)} in total, and on squared error where truth or prediction changes in "
+        f"{len(summary.better_error)} of {count}, with {_cell(error, 3, True)} of its error in total"
     )
 
 
