@@ -72,6 +72,7 @@ def test_an_object_that_few_pixels_show_in_the_last_given_frame_does_not_count()
     frames, masks = clip_of([(GREEN, 7, enters), STILL])
     assert evaluate.reference_colours(frames[:1], masks[:1]).numbers.tolist() == [2]
     assert evaluate.reference_colours(frames[:2], masks[:2]).numbers.tolist() == [1, 2]
+    assert evaluate.reference_colours(frames[2::-1], masks[2::-1]).numbers.tolist() == [2]  # it leaves
     empty, nothing = np.full_like(frames, 120), np.zeros_like(masks)
     alone = evaluate.score(empty, nothing, empty, given=1)
     assert np.isnan(alone.iou)
@@ -91,10 +92,10 @@ def test_motion_weighted_iou_ignores_still_objects_and_iou_does_not() -> None:
 
 
 def test_the_weights_are_one_less_the_overlap_with_the_last_given_frame() -> None:
-    corners = [(10, 10), (10, 10), (10, 12), (10, 14), (10, 30)]
+    corners = [(30, 40), (10, 10), (10, 10), (10, 12), (10, 14), (10, 30)]
     frames, masks = clip_of([(RED, 8, corners)])
     share = [1, 6 / 10, 4 / 12, 0]  # overlaps of squares of 8, moved by 0, 2, 4 and 20
-    still = evaluate.score(frames, masks, evaluate.copy_last_frame(frames[:1], frames=5), given=1)
+    still = evaluate.score(frames, masks, evaluate.copy_last_frame(frames[:2], frames=6), given=2)
     assert still.iou == pytest.approx(np.mean(share))
     assert still.motion == pytest.approx(np.mean([1 - s for s in share]))
     assert still.moved_iou == pytest.approx(np.mean([(1 - s) * s for s in share]))
