@@ -219,7 +219,7 @@ def test_scale_is_the_worlds_own_where_it_has_one(randomised: Callable, codec: C
         (torch.zeros(0, 4, 2, 3, dtype=torch.int32), {}, r"\(0, 4, 2, 3\)"),
         (torch.zeros(1, 4, 17, 3, dtype=torch.int32), {}, "34 rows"),
         (torch.zeros(1, 4, 2, 3, dtype=torch.int32), {"frames": 17}, "17 frames do not belong to 4 latent frames"),
-        (torch.zeros(1, 4, 2, 3, dtype=torch.int32), {"size": (48, 48)}, "48x48 does not belong to tokens of 2x3"),
+        (torch.zeros(1, 4, 2, 3, dtype=torch.int32), {"size": (48, 48)}, "48x48 does not belong to latents of 2x3"),
         (torch.zeros(1, 4, 2, 3, dtype=torch.int32), {"steps": 0}, "steps is 0"),
         (torch.zeros(1, 4, 2, 3, dtype=torch.int32), {"text": torch.zeros(3, 5, 32)}, "text is of 3 clips"),
         (torch.zeros(1, 4, 2, 3, dtype=torch.int32), {"text": torch.zeros(1, 5, 31)}, "B x S x 32"),

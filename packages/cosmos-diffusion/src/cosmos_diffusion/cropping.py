@@ -9,7 +9,7 @@ from cosmos_tokenizer import Geometry, InputError
 def check_crop(
     geometry: Geometry, grid: tuple[int, int, int], *, frames: int | None, size: tuple[int, int] | None
 ) -> None:
-    """Raise where a clip of so many frames and of that (height, width) has another grid of latents (frames, h, w).
+    """Raise where a clip of so many frames and of that (height, width) has another grid of latents or tokens (t, h, w).
 
     Raises:
         InputError: naming the one that does not fit.

@@ -17,6 +17,7 @@ import cosmos_tokenizer
 from cosmos_diffusion.channels import Conditions
 from cosmos_diffusion.checkpoint import load as load_world
 from cosmos_diffusion.config import DiTConfig
+from cosmos_diffusion.cropping import check_crop, cropped
 from cosmos_diffusion.domains import Domains
 from cosmos_diffusion.guidance import Guidance
 from cosmos_diffusion.noise import gaussian
@@ -172,8 +173,7 @@ class DiffusionDecoder:
                 latents.append(self._latents(euler(self._denoise(shown[:, part], context, guided, fps), x, levels)))
         with self._in_place(self.codec):
             video = self._joined(starts, latents)
-        height, width = size or video.shape[-2:]
-        return video[:, :, : frames or self.geometry.frames(length), :height, :width]
+        return cropped(video, frames=frames or self.geometry.frames(length), size=size)
 
     def _denoise(self, tokens: Tensor, text: Tensor, guidance: Guidance, fps: int | float) -> Denoise:
         """Guided away from no text and token 0 everywhere; both predictions are one batch, its second half without."""
@@ -246,10 +246,7 @@ class DiffusionDecoder:
                 f"token {low if low < 0 else high} is out of range: this decoder's run from 0 to {codes - 1}; give "
                 "tokens of the tokenizer that it was trained on"
             )
-        if frames is not None and self.geometry.latent_frames(frames) != shape[1]:
-            raise InputError(f"{frames} frames do not belong to {shape[1]} latent frames")
-        if size is not None and self.geometry.latent_size(*size) != shape[2:]:
-            raise InputError(f"a size of {size[0]}x{size[1]} does not belong to tokens of {shape[2]}x{shape[3]}")
+        check_crop(self.geometry, (shape[1], shape[2], shape[3]), frames=frames, size=size)
 
 
 def _scale(world: WorldModel, codec: ContinuousCodec) -> Domains:
