@@ -242,6 +242,8 @@ def test_networks_and_windows_that_do_not_fit_are_refused(codec: CausalTokenizer
             DiffusionDecoder(world, codec, window=window, overlap=overlap)
     with pytest.raises(InputError, match="spatial is 12"):
         DiffusionDecoder(world, codec, spatial=12)
+    with pytest.raises(InputError, match="statistics are of 4 channels, and the network generates 16"):
+        DiffusionDecoder(WorldModel(replace(CONFIG, latent_channels=16)), codec)
     save(world, tmp_path / "model.safetensors")
     torch.save({"other": torch.zeros(2)}, tmp_path / "aux_vars.pt")
     with pytest.raises(InputError, match="aux_vars.pt: holds no context"):

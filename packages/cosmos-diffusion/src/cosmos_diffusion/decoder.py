@@ -81,11 +81,15 @@ class DiffusionDecoder:
             )
         if spatial % codec.geometry.spatial:
             raise InputError(
-                f"spatial is {spatial}: give a multiple of {codec.geometry.spatial}, the pixels a side of a latent of "
-                "the codec covers"
+                f"spatial is {spatial}: give a multiple of {codec.geometry.spatial}, as a latent of the codec covers"
             )
         self.world, self.codec, self.text = world, codec, text
         self.domains = _scale(world, codec) if domains is None else domains
+        if self.domains.video.mean.shape[0] != config.latent_channels:
+            raise InputError(
+                f"the statistics are of {self.domains.video.mean.shape[0]} channels, and the network generates "
+                f"{config.latent_channels}: give the codec that it was trained with"
+            )
         self.geometry = Geometry(temporal=codec.geometry.temporal, spatial=spatial)
         self.window, self.overlap = window, overlap
         self._residency = residency
@@ -160,19 +164,19 @@ class DiffusionDecoder:
         self._check(tokens, frames, size)
         levels = karras(steps, sigma_min=SIGMA_MIN)
         guided = guidance if isinstance(guidance, Guidance) else Guidance(weight=guidance)
-        context = self._context(text, len(tokens))
         length = tokens.shape[1]
-        shown = tokens[:, _mirrored(length, self.window if mirror else 0)].to(self.world.net.device)
+        shown = tokens[:, _mirrored(length, self.window if mirror else 0)]
         starts = self._starts(shown.shape[1])
-        noise = self._noise(shown, seed)
-        latents = []
+        noise = levels[0].item() * self._noise(shown, seed)
         with self._in_place(self.world):
-            for start in starts:
-                part = slice(start, start + self.window)
-                x = (levels[0].item() * noise[:, :, part]).to(self.world.net.device)
-                latents.append(self._latents(euler(self._denoise(shown[:, part], context, guided, fps), x, levels)))
+            device = self.world.net.device
+            context, shown, noise = self._context(text, len(tokens)).to(device), shown.to(device), noise.to(device)
+            parts = [slice(start, start + self.window) for start in starts]
+            windows = [
+                euler(self._denoise(shown[:, part], context, guided, fps), noise[:, :, part], levels) for part in parts
+            ]
         with self._in_place(self.codec):
-            video = self._joined(starts, latents)
+            video = self._joined(starts, windows)
         return cropped(video, frames=frames or self.geometry.frames(length), size=size)
 
     def _denoise(self, tokens: Tensor, text: Tensor, guidance: Guidance, fps: int | float) -> Denoise:
@@ -190,11 +194,6 @@ class DiffusionDecoder:
             return guidance(*denoiser(True)(x.repeat(2, 1, 1, 1, 1), sigma).chunk(2))
 
         return denoise
-
-    def _latents(self, data: Tensor) -> Tensor:
-        """At the scale and on the device of the codec; the statistics may lie on another than the network."""
-        latents = self.domains.to_latents(data.to(self.domains.video.mean.device))
-        return latents.to(getattr(self.codec, "device", latents.device))
 
     def _in_place(self, component: object) -> AbstractContextManager[object]:
         return nullcontext() if self._residency is None else self._residency.hold(component)
@@ -216,23 +215,28 @@ class DiffusionDecoder:
             raise InputError(
                 f"text is of {len(text)} clips and the tokens of {batch}: give one for each, or one for all"
             )
-        return text.to(self.world.net.device).expand(batch, -1, -1)
+        return text.expand(batch, -1, -1)
 
     def _starts(self, length: int) -> list[int]:
         """First latent frames of the windows."""
         last = max(0, length - self.window)
         return [*range(0, last, self.window - self.overlap), last]
 
-    def _joined(self, starts: Sequence[int], latents: Sequence[Tensor]) -> Float[Tensor, "B 3 T H W"]:
+    def _joined(self, starts: Sequence[int], windows: Sequence[Tensor]) -> Float[Tensor, "B 3 T H W"]:
         """The windows decoded, and cross-faded over the last frames that the ones before reach."""
-        video = self.codec.decode(latents[0])
+        video = self._decoded(windows[0])
         fade = self.geometry.frames(self.overlap)
-        for start, window in zip(starts[1:], latents[1:], strict=True):
-            clip = self.codec.decode(window)[:, :, video.shape[2] - fade - self.geometry.temporal * start :]
+        for start, window in zip(starts[1:], windows[1:], strict=True):
+            clip = self._decoded(window)[:, :, video.shape[2] - fade - self.geometry.temporal * start :]
             ramp = torch.linspace(0, 1, fade, device=clip.device, dtype=clip.dtype)[:, None, None]
             seam = torch.lerp(video[:, :, -fade:], clip[:, :, :fade], ramp)
             video = torch.cat([video[:, :, :-fade], seam, clip[:, :, fade:]], dim=2)
         return video
+
+    def _decoded(self, data: Tensor) -> Tensor:
+        """One window; the statistics may lie on another device than the codec and the network."""
+        latents = self.domains.to_latents(data.to(self.domains.video.mean.device))
+        return self.codec.decode(latents.to(getattr(self.codec, "device", latents.device)))
 
     def _check(self, tokens: Tensor, frames: int | None, size: tuple[int, int] | None) -> None:
         shape = tuple(tokens.shape)
