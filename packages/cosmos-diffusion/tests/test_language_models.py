@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from cosmos_diffusion import quantised
 from cosmos_diffusion.chat import Chat, Sampling, open_chat
 from cosmos_diffusion.chat_local import LocalChat
 from cosmos_diffusion.embed_command import add_embed_arguments, embed
 from cosmos_diffusion.embedding_files import read_embedding
+from cosmos_diffusion.quantised import QuantisedLinear
 from cosmos_diffusion.text_encoders import PrecomputedEncoder, T5Encoder, TextEncoder, check_text_encoder
-from cosmos_diffusion.text_encoders.int8 import Int8Linear
 from cosmos_diffusion.text_encoders.padding import trimmed
 from cosmos_tokenizer import InputError
 
@@ -111,10 +112,12 @@ def test_t5_in_fewer_bits_is_near(t5: Path, weights: Any) -> None:
 
 
 def test_t5_in_eight_bits_holds_no_other_linear_layers(t5: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = T5Encoder(t5, weights="int8")
+    encoder, made, make = T5Encoder(t5, weights="int8"), [], quantised.dequantised
+    monkeypatch.setattr(quantised, "dequantised", lambda *given: made.append(0) or make(*given))
     encoder.encode(PROMPTS)
+    assert len(made) == 2 * 6  # one time each, though transformers asks some for their dtype first
     kinds = encoder._model.run(lambda model: [type(part) for part in model.modules()])
-    assert kinds.count(Int8Linear) == 2 * 6
+    assert kinds.count(QuantisedLinear) == 2 * 6
     assert torch.nn.Linear not in kinds
 
 
@@ -177,6 +180,10 @@ def test_damaged_weights_are_named(t5: Path) -> None:
         T5Encoder(t5).encode(PROMPTS)
     path.write_bytes(whole)
     state = load_file(path)
+    name = "encoder.block.1.layer.1.DenseReluDense.wo.weight"
+    save_file(state | {name: torch.full_like(state[name], torch.inf)}, path, {"format": "pt"})
+    with pytest.raises(InputError, match=r"t5: encoder\.block\.1\.layer\.1\.DenseReluDense\.wo: a weight holds NaN"):
+        T5Encoder(t5, weights="int8").encode(PROMPTS)
     del state["encoder.block.1.layer.0.SelfAttention.k.weight"]
     save_file(state, path, {"format": "pt"})
     with pytest.raises(InputError, match=r"1 weights are missing or misshapen, the first encoder\.block\.1\.layer\.0"):
