@@ -98,6 +98,7 @@ def test_every_cut_of_a_pickle_is_named(protocol: int) -> None:
     ("text", "says"),
     [
         (torch.randn(2, 3, 4), r"float32 of shape \(2, 3, 4\)"),
+        (torch.randn(3, 0), r"float32 of shape \(3, 0\)"),
         (torch.arange(12).view(3, 4), "int64"),
         (torch.tensor([[1.0, float("nan")]]), "not finite"),
     ],

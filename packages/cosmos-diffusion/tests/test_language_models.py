@@ -241,6 +241,7 @@ def test_the_command_embeds_a_folder(t5: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 TEMPLATE = (
+    "{% if add_generation_prompt %}. {% endif %}"
     "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
     "{% if part.type == 'image' %}[IMG] {% else %}{{ part.text }}{% endif %}"
     "{% endfor %}{% endif %}{% endfor %}"
@@ -261,7 +262,7 @@ def llama(tmp_path: Path, randomised: Callable) -> Path:
         bos_token_id=None,
     )
     randomised(transformers.LlamaForCausalLM(config)).save_pretrained(tmp_path / "llama")
-    words = tokenizer(ending=False)
+    words = tokenizer(ending=True)  # the mark of the end is for the template to write, and it writes none
     words.chat_template = TEMPLATE
     words.save_pretrained(tmp_path / "llama")
     return tmp_path / "llama"
@@ -270,7 +271,7 @@ def llama(tmp_path: Path, randomised: Callable) -> Path:
 def greedy(folder: Path, prompt: str, count: int) -> str:
     """An answer, token by token, by transformers' own forward."""
     model = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    ids = [WORDS.index(word) for word in prompt.split()]
+    ids = [WORDS.index(word) for word in [".", *prompt.split()]]
     made: list[int] = []
     while len(made) < count and (not made or made[-1] != 1):
         with torch.no_grad():
@@ -285,6 +286,14 @@ def test_a_local_model_answers_greedily(llama: Path) -> None:
     assert answers == {prompt: greedy(llama, prompt, 5) for prompt in PROMPTS}
     assert len(set(answers.values())) > 1
     assert isinstance(open_chat(str(llama)), LocalChat)
+
+
+def test_a_model_that_says_nothing_is_named(llama: Path) -> None:
+    state = load_file(llama / "model.safetensors")
+    state["model.norm.weight"].zero_()  # all words alike, and the first of them is no word
+    save_file(state, llama / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="llama: gave an empty answer"):
+        LocalChat(llama, weights="float32").reply("a", None, GREEDY)
 
 
 def test_a_model_that_takes_no_pictures_says_so(llama: Path) -> None:

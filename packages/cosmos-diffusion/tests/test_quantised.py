@@ -85,6 +85,7 @@ def test_a_released_net_takes_a_byte_a_weight(form: str, preset: str, billions: 
 def test_a_file_gives_the_same_bits_back(random_net: Callable, tmp_path: Path, form: str, device: str) -> None:
     net, given = random_net(VIDEO).to(device, torch.bfloat16), inputs(device)
     quantise(net, form, skip=("noise",))
+    assert type(net.noise.up) is Linear
     save_file(net.state_dict(), tmp_path / "net.safetensors")
     state, _ = tensor_files.read(tmp_path / "net.safetensors")
     with torch.device("meta"):
@@ -127,6 +128,7 @@ def test_weights_come_back_as_they_were_used(random_net: Callable, form: str) ->
         assert torch.equal(net(*given, fps=24), expected)
     assert list(net.state_dict()) == names
     assert all(value.requires_grad for value in net.parameters())
+    assert not any(part.training for part in net.modules())  # as before
 
 
 @FORM
@@ -183,7 +185,8 @@ def test_linear_layers_of_any_network_are_brought_to_eight_bits() -> None:
 def test_zero_channels_stay_zero_and_a_broken_weight_is_named(random_net: Callable) -> None:
     layer = Linear(5, 4)
     layer.weight.data[2] = 0
-    assert not QuantisedLinear(layer, "int8").weight[2].any()
+    for form in FORMS:
+        assert torch.equal(QuantisedLinear(layer, form).weight[2], torch.zeros(5))
     net = random_net(VIDEO)
     net.blocks[1].up.weight.data[3, 5] = float("nan")
     with pytest.raises(InputError, match="^blocks.1.up: a weight holds NaN"):

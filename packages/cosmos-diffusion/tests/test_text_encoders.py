@@ -43,6 +43,8 @@ class Fake:
                 row[: len(words)] += len(prompts)
             if self.fault == "padding":
                 row[len(words) :] = 0.5
+            if self.fault == "infinite":
+                row[0, 0] = torch.inf
             if self.fault == "hole" and len(words) > 2:
                 row[1] = 0
             if self.fault == "blind":
@@ -62,6 +64,7 @@ def test_what_conforms_passes() -> None:
     ("fault", "says"),
     [
         ("batch", "other prompts"),
+        ("infinite", "not finite"),
         ("hole", "zeros stand inside"),
         ("blind", "one embedding"),
         ("empty", "all zeros"),
@@ -150,6 +153,8 @@ def test_padding_goes_on_and_off() -> None:
     assert torch.equal(trimmed(batch[0]), texts[0])
     assert torch.equal(trimmed(batch[1]), texts[1][:6])
     assert trimmed(batch[2]).shape == (0, 4)
+    narrow = torch.tensor([[0.0, 1], [2, 0], [0, 0]])
+    assert torch.equal(trimmed(narrow), narrow[:2])
 
 
 def test_files_of_ours_conform(tmp_path: Path) -> None:
@@ -181,7 +186,7 @@ def test_unknown_prompts_and_odd_widths_are_named(tmp_path: Path) -> None:
     write_embedding(tmp_path / "a.safetensors", Embedding(text=torch.randn(3, 8), prompt="a"))
     write_embedding(tmp_path / "b.safetensors", Embedding(text=torch.randn(3, 9), prompt="b"))
     encoder = PrecomputedEncoder(tmp_path)
-    assert encoder.width == 8
+    assert (encoder.width, encoder.length) == (8, 512)
     with pytest.raises(InputError, match="no embedding of 'c'"):
         encoder.encode(["a", "c"])
     with pytest.raises(InputError, match=r"b\.safetensors: its embedding is 9 wide"):

@@ -42,6 +42,7 @@ class QuantisedLinear(nn.Module):
         self.scale = nn.Parameter(scale_O, requires_grad=False)
         self.bias = layer.bias
         self.dtype = layer.weight.dtype
+        self.train(layer.training)
 
     @property
     def weight(self) -> Float[Tensor, "O I"]:
