@@ -79,5 +79,34 @@ def test_what_a_network_has_no_place_for_is_named(name: str) -> None:
         given.check(replace(TOY, padding_mask=False))
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "fits"),
+    [
+        ("condition_mask", (2, 1, 6, 1, 1), "2 x 1 x 6 x 8 x 12"),
+        ("padding_mask", (3, 1, 8, 12), "1 or B x 1 x rows x columns"),
+        ("padding_mask", (1, 8, 12), "1 or B x 1 x rows x columns"),
+        ("camera", (2, 7, 6, 8, 12), "2 x 6 x 6 x 8 x 12"),
+        ("tokens", (2, 5, 4, 6), "2 x 6 x rows x columns"),
+        ("action", (1, 7), "2 x 7"),
+        ("views", (2, 2), "2 x 3"),
+        ("repeats", (1, 3), "2 x 3"),
+        ("trajectory", (2, 63, 3), "2 x 64 x 3"),
+    ],
+)
+def test_what_does_not_fit_the_latents_is_named(name: str, shape: tuple[int, ...], fits: str) -> None:
+    config = replace(
+        VIEWS, condition_mask=True, camera_channels=6, token_channels=5, trajectory_channels=2, action_numbers=7
+    )
+    given = Conditions()._replace(**{name: torch.zeros(shape)})
+    with pytest.raises(InputError, match=rf"^{name} has shape \({shape[0]}, .*\): give {fits} beside"):
+        unchecked(given, config, torch.zeros(2, 16, 6, 8, 12), 3)
+
+
+def unchecked(given: Conditions, *others: object) -> None:
+    """Without jaxtyping's own check, where it is on."""
+    check = Conditions.check_shapes
+    getattr(check, "__wrapped__", check)(given, *others)
+
+
 def test_tokens_of_a_fine_tune_begin_at_zero() -> None:
     assert not InputChannels(replace(TOY, token_channels=8, token_codes=50)).tokens.weight.any()

@@ -1,5 +1,6 @@
 """Embeddings in files: ours and pickled arrays come back, no pickle runs code, and damage is one line."""
 
+import codecs
 import os
 import pickle
 import re
@@ -68,6 +69,7 @@ class Evil:
         (Evil(os.mkdir, "owned"), "asks for posix.mkdir"),
         (Evil(eval, "__import__('os').mkdir('owned')"), r"asks for \w+\.eval"),
         (Evil(np.load, "owned"), "asks for numpy"),
+        (Evil(codecs.encode, "owned", "rot13"), "asks for text as 'rot13'"),
     ],
 )
 @pytest.mark.parametrize("protocol", [0, 5])

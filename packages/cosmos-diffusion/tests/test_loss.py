@@ -242,6 +242,7 @@ def test_the_released_settings_are_the_default(name: str) -> None:
         ({"text_dropout": 1.1}, "text_dropout is 1.1"),
         ({"given": ()}, r"given is \(\)"),
         ({"given": (-1,)}, r"given is \(-1,\)"),
+        ({"augment_mean": float("-inf")}, "augment_mean is -inf"),
         ({"augment_std": -2.0}, "augment_std is -2.0"),
     ],
 )

@@ -67,7 +67,9 @@ def test_draws_follow_from_the_generator() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"mean": float("nan")}, "mean is nan"),
         ({"std": -1.0}, "std is -1.0"),
+        ({"std": float("inf")}, "std is inf"),
         ({"shift": 0.0}, "shift is 0.0"),
         ({"tail": 1.5}, "tail is 1.5"),
         ({"tail_range": (5.0, 2.0)}, "tail_range is"),
