@@ -46,6 +46,7 @@ def test_released_levels_grow_with_the_frames_and_flows_have_a_tail(name: str) -
     sigma = TRAINING_LEVELS[name].sample(COUNT, frames=16, generator=seeded())
     near = sigma[sigma < 200].log()
     assert near.median().item() == pytest.approx(math.log(4), abs=0.03)
+    assert (near > math.log(100)).sum() / COUNT < 0.002
     far = sigma[sigma >= 200]
     assert len(far) / COUNT == pytest.approx(0.05 if name == "flow" else 0.0, abs=0.005)
     if name == "flow":
