@@ -81,10 +81,10 @@ def test_frames_of_a_view_decide_its_noise_and_what_may_be_given(told: list[dict
 
 def test_clips_in_half_precision_are_noised_in_float32(told: list[dict]) -> None:
     x0, text = torch.randn(3, 16, 2, 4, 6).to(torch.bfloat16), torch.randn(3, 5, 32)
-    low, exact = (
-        diffusion_loss(silent(TOY), x, text, fps=24, config=PLAIN, generator=seeded()) for x in (x0, x0.float())
-    )
+    world, config = silent(VIDEO), replace(PLAIN, given=(1,))
+    low, exact = (diffusion_loss(world, x, text, fps=24, config=config, generator=seeded()) for x in (x0, x0.float()))
     assert told[0]["x"].dtype == torch.float32
+    assert torch.equal(told[0]["given"].shown, told[1]["given"].shown)
     assert torch.equal(low["loss"], exact["loss"])
 
 
