@@ -368,6 +368,7 @@ def test_a_model_that_takes_pictures_sees_them(llava: Path, monkeypatch: pytest.
     pictures = [np.full((20, 30, 3), level, np.uint8) for level in (0, 255)]
     answers = [chat.reply("a red ball", picture, GREEDY) for picture in (*pictures, pictures[0])]
     assert answers[0] == answers[2]
+    assert seen[0]["input_ids"][0, 0] == WORDS.index(".")  # what the template begins an answer's prompt with
     dark, bright, again = (given["pixel_values"] for given in seen)
     assert dark.shape == (1, 3, 16, 16)
     assert torch.equal(dark, again)
