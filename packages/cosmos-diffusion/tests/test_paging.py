@@ -173,6 +173,7 @@ def test_a_turn_given_up_is_taken_again(random_net: Callable) -> None:
         assert len(pager.resident) == 2
         for _ in range(2):  # the same block in its turn before and after
             level = net.blocks[4].tables(net.noise_level(given[1]))
+            assert 4 in pager.resident
             pager.to("cpu").to(lane.device)
         assert torch.equal(level, net.prepare_level(given[1]).blocks[4])
         with pytest.raises(InputError, match="paged to cpu:0, and was to go to meta"):
