@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cosmos_diffusion.long_video_command import add_long_video_arguments, chunk_frames, chunks_asked, write_long_video
 from cosmos_diffusion.out_of_memory import Run, is_out_of_memory, way_out
 from cosmos_tokenizer import InputError
 
@@ -54,6 +55,7 @@ def add_generate_arguments(command: ArgumentParser) -> None:
     )
     _add_text(command.add_argument_group("text"))
     _add_clip(command.add_argument_group("clip; what is left out is the model's own"))
+    add_long_video_arguments(command.add_argument_group("more frames than the model makes at a time"))
     _add_parts(command.add_argument_group("parts and memory"))
 
 
@@ -85,7 +87,12 @@ def _add_text(group: Any) -> None:  # noqa: ANN401 - argparse does not name the 
 
 
 def _add_clip(group: Any) -> None:  # noqa: ANN401
-    group.add_argument("--frames", type=int, metavar="N", help="of the clip with its given ones, 1 + a multiple of 8")
+    group.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="of the clip with its given ones, 1 + a multiple of 8; any number beyond the model's own length",
+    )
     group.add_argument("--height", type=int, metavar="PX", help="a multiple of 16; given frames are resized")
     group.add_argument("--width", type=int, metavar="PX", help="a multiple of 16")
     group.add_argument("--fps", type=float, metavar="X", help="frames a second (default: the video's)")
@@ -152,6 +159,7 @@ def _check_files(args: Namespace) -> None:
 
 def _generate(args: Namespace, *, write: bool) -> dict[str, Any]:
     from cosmos_diffusion.generation_files import check_output, clip_name, write_clip
+    from cosmos_diffusion.long_video import LongVideo
     from cosmos_diffusion.pipelines.request import check_seeds
     from cosmos_tokenizer.progress import Progress
 
@@ -159,13 +167,22 @@ def _generate(args: Namespace, *, write: bool) -> dict[str, Any]:
     video, rate = _given(args)
     files: list[dict[str, Any]] = []
     with _pipeline(args, began=video is not None) as pipeline:
-        settings = _settings(args, rate)
+        settings, chunk = _settings(args, rate), chunk_frames(args, pipeline.world.defaults.frames)
+        settings |= {} if chunk is None else {"frames": chunk}
         request = pipeline.request(**settings)
-        check_output(args.out, frames=request.frames, inputs=())
+        check_output(args.out, frames=args.frames or request.frames, inputs=())
         if args.fps is not None or rate is None:
             rate = Fraction(str(request.fps))
-        with Progress(len(args.seed) * request.steps) as progress:
+        with Progress(len(args.seed) * request.steps * chunks_asked(args, pipeline.codec.geometry, chunk)) as progress:
             progress.start(str(args.out))
+
+            def listed(path: Path, names: list[str], metadata: dict[str, Any]) -> None:
+                files.append({"out": names, "metadata": str(path.with_suffix(".json")), **metadata})
+                size = f"{request.width}x{request.height}"
+                guard = "on" if metadata["guard"]["on"] else "off"
+                for name in names:
+                    frames = metadata["frames"]
+                    progress.say(f"{name}: {frames} frames of {size}, seed {metadata['seed']}, guard {guard}")
 
             def keep(made: "Generation") -> None:
                 metadata = {name: value for name, value in made.metadata.items() if name not in ("clips", "cancelled")}
@@ -174,15 +191,20 @@ def _generate(args: Namespace, *, write: bool) -> dict[str, Any]:
                 names = [path]
                 if write:
                     names = write_clip(path, made.video, metadata, rate=rate, views=metadata["views"])
-                files.append({"out": [str(name) for name in names], "metadata": str(path.with_suffix(".json"))})
-                files[-1] |= metadata
-                size = f"{request.width}x{request.height}"
-                guard = "on" if metadata["guard"]["on"] else "off"
-                for name in names:
-                    progress.say(f"{name}: {request.frames} frames of {size}, seed {metadata['seed']}, guard {guard}")
+                listed(path, [str(name) for name in names], metadata)
+
+            def step(_: object) -> None:
+                progress.advance(1.0)
 
             with _memory_errors(args, pipeline, request):
-                _run(args, pipeline, video, settings, lambda step: progress.advance(1.0), keep)
+                if chunk is None:
+                    _run(args, pipeline, video, settings, step, keep)
+                else:
+                    maker = LongVideo(pipeline, callback=step, **_words(args), **settings)
+                    for seed in args.seed:
+                        path = clip_name(args.out, seed, len(args.seed))
+                        made = write_long_video(maker, args, path, video=video, seed=seed, rate=rate, write=write)
+                        listed(path, made.pop("out"), made)
     return {"model": args.model, "files": files}
 
 
@@ -223,25 +245,22 @@ def _run(
     callback: "Callback",
     on_clip: "Callable[[Generation], object]",
 ) -> None:
-    from cosmos_diffusion.embedding_files import read_embedding
     from cosmos_diffusion.pipelines import Text2World, Video2World
 
-    files = (args.embeddings, args.negative_embeddings)
-    embeddings, negative_embeddings = (None if file is None else read_embedding(file) for file in files)
-    common = {
-        "negative": args.negative,
-        "embeddings": embeddings,
-        "negative_embeddings": negative_embeddings,
-        "seeds": args.seed,
-        "callback": callback,
-        "on_clip": on_clip,
-        **settings,
-    }
+    common = {**_words(args), "seeds": args.seed, "callback": callback, "on_clip": on_clip, **settings}
     if isinstance(pipeline, Video2World):
         pipeline(args.prompt, video=video, condition_frames=args.condition_frames, augment=args.augment, **common)
     else:
         assert isinstance(pipeline, Text2World)
         pipeline(args.prompt, **common)
+
+
+def _words(args: Namespace) -> dict[str, Any]:
+    from cosmos_diffusion.embedding_files import read_embedding
+
+    given = {name: getattr(args, name) for name in ("embeddings", "negative_embeddings")}
+    read = {name: None if file is None else read_embedding(file) for name, file in given.items()}
+    return {"negative": args.negative, **read}
 
 
 @contextmanager
@@ -300,10 +319,11 @@ def _team(args: Namespace, world: "WorldModel", codec: "CausalTokenizer") -> "Te
         return None
     weight = world.defaults.guidance if args.guidance is None else args.guidance
     words = args.prompt or args.embeddings or args.negative or args.negative_embeddings or args.upsampler
+    frames = chunk_frames(args, world.defaults.frames) or args.frames or world.defaults.frames
     plan = plan_for(
         world.config,
         dist.get_world_size(),
-        frames=codec.geometry.latent_frames(max(1, args.frames or world.defaults.frames)),
+        frames=codec.geometry.latent_frames(max(1, frames)),
         guided=bool(weight and words),
         method=args.context,
         sharded=args.shard,
