@@ -245,6 +245,10 @@ def test_a_loop_over_chunks_gives_each_the_end_of_the_one_before(world: Maker, c
     given = pipeline.given_frames(request, video)
     first = pipeline.clip(texts, request, seed=4, given=given)
     assert torch.equal(first.video, pipeline("it falls", video=video, seeds=4).video)
+    with pytest.raises(InputError, match="condition_frames is 8: give 1"):
+        pipeline.clip(texts, request, given=first.video[:, :, -8:])
+    with pytest.raises(InputError, match="give as many of each of 1 views, of 32x48"):
+        pipeline.clip(texts, request, given=first.video[:, :, -9:, :16])
     second = pipeline.clip(texts, request, seed=5, given=first.video[:, :, -9:])
     assert torch.equal(second.video[:, :, :9], first.video[:, :, -9:])
     assert_same(

@@ -11,7 +11,7 @@ from typing import Any
 
 from cosmos_diffusion._version import __version__
 from cosmos_diffusion.embed_command import add_embed_arguments
-from cosmos_diffusion.generate_command import add_generate_arguments
+from cosmos_diffusion.generate_arguments import add_generate_arguments
 from cosmos_diffusion.out_of_memory import is_out_of_memory
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.commandline import Parser, run_command

@@ -1,5 +1,7 @@
 """Latents of pictures and of videos brought to one scale, each by statistics of their own (arXiv 2501.03575, 5.1)."""
 
+from copy import deepcopy
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -16,7 +18,8 @@ class Domains(nn.Module):
 
     def __init__(self, *, video: LatentStatistics, picture: LatentStatistics, sigma_data: float) -> None:
         super().__init__()
-        self.video, self.picture, self.sigma_data = video, picture, sigma_data
+        self.video, self.sigma_data = video, sigma_data
+        self.picture = deepcopy(picture) if picture is video else picture  # a file holds no tensor twice
 
     def to_data(self, latents: Float[Tensor, "B C T H W"], *, picture: bool = False) -> Float[Tensor, "B C T H W"]:
         """``sigma_data (z - mean) / std``; a clip's first frames alone are video too, not pictures."""

@@ -18,7 +18,7 @@ from cosmos_diffusion.pipelines.texts import Said, Texts
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Generation:
-    """Clips of one call. Of views, ``T`` counts the frames of all, one view behind another.
+    """Clips of one call, on the CPU. Of views, ``T`` counts the frames of all, one view behind another.
 
     `video`: in [-1, 1], in float32; each clip begins with the frames that it was given, bit for bit, but for what a
     guard changed. `latents`: at the scale of the data, as sampled.

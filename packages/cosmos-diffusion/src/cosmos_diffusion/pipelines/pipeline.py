@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, TypeVar, Unpack
 
@@ -14,15 +15,21 @@ from cosmos_diffusion import checkpoint
 from cosmos_diffusion.channels import Conditions
 from cosmos_diffusion.chat import Chat
 from cosmos_diffusion.domains import Domains
-from cosmos_diffusion.embedding_files import Embedding
 from cosmos_diffusion.parallel import Team
-from cosmos_diffusion.pipelines.clips import check_codec_fits, check_domains_fit, statistics_of, to_data, to_video
+from cosmos_diffusion.pipelines.clips import (
+    check_codec_fits,
+    check_domains_fit,
+    frames_to_give,
+    statistics_of,
+    to_data,
+    to_video,
+)
 from cosmos_diffusion.pipelines.generation import Generation, common, joined, of_clip
 from cosmos_diffusion.pipelines.guard import Guard, Watch
 from cosmos_diffusion.pipelines.latent_sampling import sample
 from cosmos_diffusion.pipelines.placement import Placement, Places
 from cosmos_diffusion.pipelines.request import Request, Settings, check_seeds, complete
-from cosmos_diffusion.pipelines.texts import Embeddings, Texts, by_view, check_encoder, embed, given_embeddings, said_of
+from cosmos_diffusion.pipelines.texts import Captions, Embeddings, Texts, check_encoder, embedded, worded
 from cosmos_diffusion.samplers import Callback
 from cosmos_diffusion.sources import Source
 from cosmos_diffusion.text_encoders import TextEncoder
@@ -102,6 +109,9 @@ class Pipeline:
             "pipeline": type(self).__name__,
             "model": None if isinstance(world, WorldModel) else str(world),
             "tokenizer": defaults.tokenizer if codec is None else type(codec).__name__,
+            "dtype": str(self.world.net.dtype).removeprefix("torch."),
+            "weights": placement.weights,
+            "processes": None if team is None else asdict(team.plan),
             **(names or {}),
         }
 
@@ -122,7 +132,7 @@ class Pipeline:
         embeddings: Embeddings | None = None,
         negative_embeddings: Embeddings | None = None,
         views: int = 1,
-        captions: Callable[[str, int], str] | None = None,
+        captions: Captions | None = None,
         watch: Watch | None = None,
     ) -> Texts:
         """Embeddings of prompts, once for all clips that are made of them.
@@ -142,50 +152,23 @@ class Pipeline:
             InputError: a prompt without an encoder, an embedding of another width, captions of embeddings.
             RefusedError: the guard refuses a prompt.
         """
-        config = self.world.config
-        if isinstance(embeddings, Embedding) and prompt is None:
-            prompt = embeddings.prompt
-        prompts = by_view(prompt, views)
-        upsampled: list[tuple[str, ...]] = [()] * len(prompts)
-        watch = watch or Watch(self.guard)
-        for said in dict.fromkeys(each for clip in prompts for each in clip if each):
-            watch.prompt(said)
-        if captions is not None:
-            if embeddings is not None:
-                raise InputError("embeddings are given, and a prompt is to be upsampled: leave one of them out")
-            upsampled = [
-                tuple(captions(said, clip * views + view) for view, said in enumerate(each))
-                for clip, each in enumerate(prompts)
-            ]
-            for said in dict.fromkeys(each for clip in upsampled for each in clip):
-                watch.prompt(said)
-        with self.places.use(self.text_encoder) as encoder:
-            assert encoder is self.text_encoder
-            if embeddings is None:
-                used = [long or short for long, short in zip(upsampled, prompts, strict=True)]
-                flat = embed([each for clip in used for each in clip], self.text_encoder, config)
-                text = flat.unflatten(0, (len(prompts), views)).flatten(1, 2)
-            else:
-                text = given_embeddings(embeddings, config, views=views)
-            if negative is None and negative_embeddings is None:
-                plain = self.text_encoder is None or config.views or not bool(text.any())
-                negative = "" if plain else self.world.defaults.negative
-            if negative_embeddings is None:
-                away = embed([negative or ""], self.text_encoder, config).repeat(1, views, 1)
-            else:
-                away = given_embeddings(negative_embeddings, config, views=views)
-                if isinstance(negative_embeddings, Embedding):
-                    negative = negative or negative_embeddings.prompt
-        if len(away) not in (1, len(text)):
-            raise InputError(f"{len(away)} negative embeddings are given for {len(text)} texts: give one, or as many")
-        said = tuple(said_of(clip) for clip in prompts)
-        return Texts(
-            text=text,
-            negative=away.expand(len(text), -1, -1),
-            prompts=said if len(said) == len(text) else said * len(text),
-            upsampled=tuple(said_of(clip) if clip else None for clip in upsampled) * (len(text) // len(prompts)),
-            negative_prompt=negative or None,
+        words = worded(
+            prompt,
+            embeddings,
+            views=views,
+            captions=captions,
+            watch=watch or Watch(self.guard),
         )
+        with self.places.use(self.text_encoder):
+            return embedded(
+                words,
+                negative,
+                embeddings,
+                negative_embeddings,
+                encoder=self.text_encoder,
+                config=self.world.config,
+                default=self.world.defaults.negative,
+            )
 
     @torch.no_grad()
     def clip(
@@ -222,6 +205,7 @@ class Pipeline:
         views = self.views(conditions)
         known = None
         if given is not None:
+            self._check_given(given, request, views)
             given = given.to(self.places.device)
             with self.places.use(self.codec):
                 known = to_data(self.codec, self.domains, given, views=views)
@@ -260,6 +244,15 @@ class Pipeline:
     def views(self, conditions: Conditions = NOTHING) -> int:
         """How many views a clip has, one behind another."""
         return max(1, self.world.config.views) if conditions.views is None else conditions.views.shape[1]
+
+    def _check_given(self, given: Float[Tensor, "1 3 K H W"], request: Request, views: int) -> None:
+        count, odd = divmod(given.shape[2], views)
+        frames_to_give(count, count, self.codec.geometry, request.frames)
+        if odd or given.shape[3:] != (request.height, request.width):
+            raise InputError(
+                f"given frames have shape {tuple(given.shape)}: give as many of each of {views} views, "
+                f"of {request.height}x{request.width}"
+            )
 
     def close(self) -> None:
         """Send the parts home where they take turns, and end paging and the sharing of frames."""
@@ -311,16 +304,16 @@ class Pipeline:
             )
             if made is None:
                 break
-            video = watch.video(made.video)
+            video = watch.video(made.video).cpu()
             metadata = {**shared, "cancelled": False, "clips": [of_clip(seed, text, watch)]}
-            clips.append(Generation(video=video, latents=made.latents, fps=request.fps, metadata=metadata))
+            clips.append(Generation(video=video, latents=made.latents.cpu(), fps=request.fps, metadata=metadata))
             if on_clip is not None:
                 on_clip(clips[-1])
-        cancelled, device = len(clips) < count, self.places.device
+        cancelled = len(clips) < count
         latents = (self.world.config.latent_channels, views * request.latents[0], *request.latents[1:])
         nothing = Generation(
-            video=torch.zeros(0, 3, views * request.frames, request.height, request.width, device=device),
-            latents=torch.zeros(0, *latents, device=device),
+            video=torch.zeros(0, 3, views * request.frames, request.height, request.width),
+            latents=torch.zeros(0, *latents),
             fps=request.fps,
             metadata={**shared, "cancelled": cancelled, "clips": []},
             cancelled=cancelled,

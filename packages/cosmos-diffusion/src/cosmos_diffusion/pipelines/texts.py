@@ -1,7 +1,8 @@
 """Prompts, or embeddings that were made before, to what the network reads: zeros where there is no text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -9,14 +10,17 @@ from torch import Tensor
 
 from cosmos_diffusion.config import DiTConfig
 from cosmos_diffusion.embedding_files import Embedding
+from cosmos_diffusion.pipelines.guard import Watch
 from cosmos_diffusion.text_encoders import TextEncoder
 from cosmos_diffusion.text_encoders.padding import padded
 from cosmos_tokenizer import InputError
 
-Embeddings = Embedding | Float[Tensor, "S K"] | Float[Tensor, "B S K"]
+Embeddings = Embedding | Float[Tensor, "_ K"] | Float[Tensor, "_ _ K"]
 """A file's (``embedding_files.read_embedding``), or vectors, of one clip or of each."""
 
 
+Captions = Callable[[str, int], str]
+"""A prompt and its number, counted through clips and their views, to a long caption."""
 Said = str | tuple[str, ...] | None
 """Of one clip; of each of its views where they differ; None where nothing was said, or only its embedding is known."""
 
@@ -49,6 +53,96 @@ class Texts:
             upsampled=self.upsampled[row],
             negative_prompt=self.negative_prompt,
         )
+
+
+class Words(NamedTuple):
+    """Of each clip the prompts of its views, and the captions that were made of them, if any."""
+
+    prompts: list[tuple[str, ...]]
+    captions: list[tuple[str, ...]]
+
+    @property
+    def views(self) -> int:
+        """Of a clip."""
+        return len(self.prompts[0])
+
+
+def worded(
+    prompt: str | Sequence[str] | None,
+    embeddings: Embeddings | None,
+    *,
+    views: int,
+    captions: Captions | None,
+    watch: Watch,
+) -> Words:
+    """Prompts as a guard lets them pass, and captions of them; arguments and errors are ``Pipeline.texts``'s."""
+    if isinstance(embeddings, Embedding) and prompt is None:
+        prompt = embeddings.prompt
+    prompts = by_view(prompt, views)
+    _judge(prompts, watch)
+    if captions is None:
+        return Words(prompts, [])
+    if embeddings is not None:
+        raise InputError("embeddings are given, and a prompt is to be upsampled: leave one of them out")
+    longer = [
+        tuple(captions(said, clip * views + view) for view, said in enumerate(each))
+        for clip, each in enumerate(prompts)
+    ]
+    _judge(longer, watch)
+    return Words(prompts, longer)
+
+
+def embedded(
+    words: Words,
+    negative: str | None,
+    embeddings: Embeddings | None,
+    negative_embeddings: Embeddings | None,
+    *,
+    encoder: TextEncoder | None,
+    config: DiTConfig,
+    default: str,
+) -> Texts:
+    """Text and negative text as the network reads them; ``default`` is the model's own negative prompt.
+
+    Raises:
+        InputError: see ``Pipeline.texts``.
+    """
+    views = words.views
+    if embeddings is None:
+        flat = embed([said for clip in words.captions or words.prompts for said in clip], encoder, config)
+        text = flat.unflatten(0, (len(words.prompts), views)).flatten(1, 2)
+    else:
+        text = given_embeddings(embeddings, config, views=views)
+    if negative_embeddings is None:
+        if negative is None:
+            negative = "" if encoder is None or config.views or not bool(text.any()) else default
+        away = embed([negative], encoder, config).repeat(1, views, 1)
+    else:
+        away = given_embeddings(negative_embeddings, config, views=views)
+        if isinstance(negative_embeddings, Embedding) and negative is None:
+            negative = negative_embeddings.prompt
+    if len(away) not in (1, len(text)):
+        raise InputError(f"{len(away)} negative embeddings are given for {len(text)} texts: give one, or as many")
+    prompts, captions = ([said_of(clip) for clip in said] for said in (words.prompts, words.captions or [("",)]))
+    return Texts(
+        text=text,
+        negative=away.expand(len(text), -1, -1),
+        prompts=_each(prompts, len(text)),
+        upsampled=_each(captions, len(text)),
+        negative_prompt=negative or None,
+    )
+
+
+def _judge(said: Sequence[tuple[str, ...]], watch: Watch) -> None:
+    for each in dict.fromkeys(each for clip in said for each in clip if each):
+        watch.prompt(each)
+
+
+def _each(said: Sequence[Said], clips: int) -> tuple[Said, ...]:
+    """Of so many clips: one serves all."""
+    if len(said) not in (1, clips):
+        raise InputError(f"{len(said)} prompts are given for {clips} texts: give one, or as many")
+    return tuple(said) if len(said) == clips else tuple(said) * clips
 
 
 def embed(prompts: Sequence[str], encoder: TextEncoder | None, config: DiTConfig) -> Float[Tensor, "B S K"]:

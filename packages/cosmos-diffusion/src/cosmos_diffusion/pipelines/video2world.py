@@ -68,7 +68,7 @@ class Video2World(Pipeline):
         request, watch = self.request(**settings), Watch(self.guard)
         given = self.given_frames(request, video, image, condition_frames=condition_frames, conditions=conditions)
         views = self.views(conditions)
-        if self.upsampler is not None and views == 1 and not isinstance(prompt, list | tuple):
+        if self.upsampler is not None and views == 1 and (prompt is None or isinstance(prompt, str)):
             prompt = [prompt or ""] * len(given)  # a caption for each video
         texts = self.texts(
             prompt,
