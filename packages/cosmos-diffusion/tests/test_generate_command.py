@@ -61,7 +61,13 @@ def test_a_video_goes_on(run: Run) -> None:
     assert json.loads(Path("next.json").read_text()) == {k: v for k, v in file.items() if k != "metadata"}
     told = {"pipeline": "Video2World", "model": "world.safetensors", "seed": 3, "steps": 2, "prompt": "it falls"}
     told |= {"negative": "all rests", "frames": 17, "height": 32, "width": 48, "fps": 30.0, "condition_frames": 9}
-    told |= {"sampler": "res_2ab", "guard": {"on": False}, "upsampled_prompt": None, "out": ["next.mp4"]}
+    told |= {
+        "augment": 0.001,
+        "sampler": "res_2ab",
+        "guard": {"on": False},
+        "upsampled_prompt": None,
+        "out": ["next.mp4"],
+    }
     assert file | told == file
     assert file["guidance"] | {"weight": 1.5, "convention": "beyond"} == file["guidance"]
     assert {"cosmos-diffusion", "cosmos-tokenizer", "torch"} == set(file["versions"])

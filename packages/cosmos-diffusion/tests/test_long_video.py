@@ -195,7 +195,7 @@ def test_generate_writes_more_frames_than_the_model_makes_at_a_time(run: Run) ->
             (17, 8, 9, "b", chunk_seed(seed, 1)),
             (25, 8, 9, "c", chunk_seed(seed, 2)),
         ]
-        assert metadata | {"frames": 33, "chunk": 17, "seed": seed, "condition_frames": 9, "steps": 1} == metadata
+        assert metadata | {"frames": 33, "chunk": 17, "seed": seed, "condition_frames": 9, "augment": 0.001} == metadata
         pipeline = Video2World(load("world.safetensors"))
         chunks = LongVideo(pipeline, steps=1, fps=30)(33, prompts=["a", "b", "c"], video=video, seed=seed)
         write_video("same.mp4", Video(frames=to_frames(joined(list(chunks))), rate=Fraction(30)))

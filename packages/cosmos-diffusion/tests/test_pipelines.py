@@ -157,21 +157,6 @@ def test_prompts_in_turn_make_the_same_clip(guide_frames: bool, world: Maker, co
     torch.testing.assert_close(in_turn.latents, together.latents, atol=1e-5, rtol=0)
 
 
-def test_parts_that_take_turns_make_the_same_clip(world: Maker, codec: Maker) -> None:
-    video = clip(9)
-    together = Video2World(world(), codec=codec())("it falls", video=video, seeds=[1, 2])
-    with Video2World(world(), codec=codec(), placement=Placement(offload="components")) as pipeline:
-        assert_same(pipeline("it falls", video=video, seeds=[1, 2]), together)
-
-
-def test_weights_in_eight_bits_make_a_clip_that_is_near(world: Maker, codec: Maker) -> None:
-    video = clip(9)
-    exact = Video2World(world(), codec=codec())(video=video)
-    near = Video2World(world(), codec=codec(), placement=Placement(weights="int8"))(video=video)
-    difference = (near.latents - exact.latents).abs().max()
-    assert 0 < difference < 0.05 * exact.latents.abs().max()
-
-
 def test_a_callback_sees_every_step_and_may_end_the_run(pipeline: Video2World) -> None:
     steps: list[Step] = []
 
@@ -315,8 +300,3 @@ def test_parts_that_do_not_fit_are_said_in_one_line(world: Maker, codec: Maker) 
         Text2World(world(encoder=False), codec=codec())("it falls")
     with pytest.raises(InputError, match="makes vectors of width 32: this network takes 36"):
         Text2World(world(text_width=36, encoder=False), codec=codec(), text_encoder=world().text_encoder)
-    unchecked = getattr(Placement.__init__, "__wrapped__", Placement.__init__)
-    with pytest.raises(InputError, match="offload is 'all': use none, components, blocks"):
-        unchecked(Placement.__new__(Placement), offload="all")
-    with pytest.raises(InputError, match="paging is from host memory to a GPU"):
-        Video2World(world(), codec=codec(), placement=Placement(offload="blocks"))

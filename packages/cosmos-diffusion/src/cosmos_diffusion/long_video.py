@@ -159,8 +159,13 @@ class LongVideo:
     def said(self, chunk: Chunk) -> dict[str, Any]:
         """What the last chunk has of its own."""
         assert self.texts is not None
+        own = self.pipeline.world.preconditioning.augment if chunk.given else None
         counted = {"first": chunk.first, "frames": chunk.video.shape[2] // self.views, "given": chunk.given}
-        return {**counted, "augment": chunk.augment, **of_clip(chunk.seed, self.texts, self.watch)}
+        return {
+            **counted,
+            "augment": own if chunk.augment is None else chunk.augment,
+            **of_clip(chunk.seed, self.texts, self.watch),
+        }
 
     def _captions(self, given: Tensor | None) -> Callable[[str, int], str]:
         upsampler = self.pipeline.upsampler

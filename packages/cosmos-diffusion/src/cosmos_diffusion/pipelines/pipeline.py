@@ -289,7 +289,8 @@ class Pipeline:
         if any(size not in (1, count) for size in sizes.values()):
             raise InputError(f"{', '.join(f'{size} {name}' for name, size in sizes.items())}: give one or {count} each")
         known = 0 if given is None else given.shape[2] // views
-        shared = common(request, self.names, watch, condition_frames=known, views=views, augment=augment)
+        shown = augment if augment is not None or given is None else self.world.preconditioning.augment
+        shared = common(request, self.names, watch, condition_frames=known, views=views, augment=shown)
         clips: list[Generation] = []
         for index in range(count):
             text, seed = texts.of(index), _row(every, index)
