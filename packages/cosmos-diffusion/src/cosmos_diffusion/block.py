@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -97,12 +98,14 @@ class Block(nn.Module):
         views = context.k_BSNH.shape[0] // h_BLD.shape[0]
         h = h_BLD.unflatten(1, (tables.shape[2], -1))
         shift, scale, gate = tables[0:3]
-        h = h + gate * _like(self.self_attention(modulated(h, shift, scale).flatten(1, 2), None, by, attend), h)
+        y = self.self_attention(modulated(h, shift, scale).flatten(1, 2), None, by, attend)
+        h = torch.addcmul(h, gate, _like(y, h))
         shift, scale, gate = tables[3:6]
         x = rearrange(modulated(h, shift, scale).flatten(1, 2), "b (v l) d -> (b v) l d", v=views)
-        h = h + gate * _like(rearrange(self.cross_attention(x, context), "(b v) l d -> b (v l) d", v=views), h)
+        y = rearrange(self.cross_attention(x, context), "(b v) l d -> b (v l) d", v=views)
+        h = torch.addcmul(h, gate, _like(y, h))
         shift, scale, gate = tables[6:9]
-        h = h + gate * self.down(F.gelu(self.up(modulated(h, shift, scale))))
+        h = torch.addcmul(h, gate, self.down(F.gelu(self.up(modulated(h, shift, scale)))))
         return h.flatten(1, 2)
 
 

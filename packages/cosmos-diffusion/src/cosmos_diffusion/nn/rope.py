@@ -53,4 +53,5 @@ def rotate(x_BLNH: Float[Tensor, "B L N D"], by: Rotation) -> Float[Tensor, "B L
     """Turn each pair of channels (i, i + D/2) by its angle, in float32, and return the dtype that came."""
     cos, sin = (part.unsqueeze(-2) for part in by)
     first, second = x_BLNH.float().chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x_BLNH.dtype)
+    turned = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
+    return torch.cat(turned, dim=-1).to(x_BLNH.dtype)
