@@ -17,10 +17,11 @@ Tables = Float[Tensor, "9 B t 1 D"]
 
 
 class KeysValues(NamedTuple):
-    """Text as a block's cross-attention asks for it."""
+    """Text as a block's cross-attention asks for it; a vector with ``bias_S`` of ``log(n)`` stands for ``n``."""
 
     k_BSNH: Float[Tensor, "B S N H"]
     v_BSNH: Float[Tensor, "B S N H"]
+    bias_S: Float[Tensor, " S"] | None = None
 
 
 class Attention(nn.Module):
@@ -53,8 +54,11 @@ class Attention(nn.Module):
         q = self.q_norm(rearrange(self.q(h_BLD), "b l (n h) -> b l n h", n=self.heads))
         if by is not None:
             q = rotate(q, by)
-        k, v = self.keys_values(h_BLD, by) if context is None else context
-        o = attend(q, k, v, backend=self.backend)
+        k, v, bias_S = self.keys_values(h_BLD, by) if context is None else context
+        if bias_S is None:
+            o = attend(q, k, v, backend=self.backend)
+        else:
+            o = attention(q, k, v, bias_S=bias_S, backend=self.backend)
         return self.out(o.flatten(-2))
 
 

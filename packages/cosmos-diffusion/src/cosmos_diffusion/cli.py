@@ -1,4 +1,4 @@
-"""The command line: `cosmos-diffusion convert | embed | info`.
+"""The command line: `cosmos-diffusion bench | convert | embed | info`.
 
 Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cosmos_diffusion._version import __version__
+from cosmos_diffusion.bench_command import add_bench_arguments
 from cosmos_diffusion.embed_command import add_embed_arguments
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.commandline import Parser, run_command
@@ -18,12 +19,14 @@ _SOURCE = "name of shipped weights, file, folder of a transformer or a pipeline,
 
 # Command to the module whose function of that name runs it: imported then, for most of them bring torch.
 _MODULES = {
+    "bench": "bench_command",
     "convert": "checkpoint_commands",
     "embed": "embed_command",
     "info": "checkpoint_commands",
 }
 # What to do where a command does not fit.
 _LESS_MEMORY = {
+    "bench": "use --dtype bfloat16, fewer or smaller --frames, or a smaller network",
     "convert": "leave --dtype out, and the weights go from file to file",
     "embed": "use --weights int8, a smaller --batch, or another --device",
     "info": "free some: it reads one tensor at a time",
@@ -40,6 +43,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="cosmos-diffusion", description="Diffusion world models: text or video to what happens next.")
     parser.add_argument("--version", action="version", version=__version__, help="print the version and leave")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_bench_arguments(_command(commands, "bench", "how long a network takes on this machine"))
     _add_convert(commands)
     add_embed_arguments(_command(commands, "embed", "text embeddings of a folder of captions"))
     _add_info(commands)
