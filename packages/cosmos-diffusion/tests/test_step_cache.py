@@ -91,7 +91,7 @@ def test_changes_add_up_until_the_blocks_run() -> None:
 
 def test_the_clip_that_changes_most_decides() -> None:
     cache, x = StepCache(0.5), torch.ones(2, 3, 4)
-    for factor in (1.0, 9.0):
+    for factor in (1.0, 1.6):
         cache(x, x + factor ** torch.tensor([0.0, 1.0]).view(2, 1, 1), lambda h: h)
     assert (cache.run, cache.reused) == (2, 0)
 

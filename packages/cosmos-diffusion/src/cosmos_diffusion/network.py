@@ -155,23 +155,26 @@ class DiT(nn.Module):
         level = c_noise if isinstance(c_noise, Level) else self.noise_level(c_noise, action)
         context = text if isinstance(text, Text) else self._projected(text, count)
 
-        def through(h_BLD: Tensor, first: int, end: int) -> Tensor:
-            for index in range(first, end):
-                h_BLD = self.blocks[index](
-                    h_BLD,
-                    level.blocks[index] if isinstance(level, Level) else level,
-                    context.blocks[index] if isinstance(context, Text) else context,
-                    by,
-                    position,
-                    part.attend,
-                )
+        def through(h_BLD: Tensor, index: int) -> Tensor:
+            return self.blocks[index](
+                h_BLD,
+                level.blocks[index] if isinstance(level, Level) else level,
+                context.blocks[index] if isinstance(context, Text) else context,
+                by,
+                position,
+                part.attend,
+            )
+
+        def rest(h_BLD: Tensor) -> Tensor:
+            for index in range(1, len(self.blocks)):
+                h_BLD = through(h_BLD, index)
             return h_BLD
 
-        count_of_blocks = len(self.blocks)
         if behind_first is None:
-            h_BLD = through(h_BLD, 0, count_of_blocks)
+            for index in range(len(self.blocks)):
+                h_BLD = through(h_BLD, index)
         else:
-            h_BLD = behind_first(h_BLD, through(h_BLD, 0, 1), lambda h_BLD: through(h_BLD, 1, count_of_blocks))
+            h_BLD = behind_first(h_BLD, through(h_BLD, 0), rest)
         shift, scale = level.last if isinstance(level, Level) else self.last_modulation(level)
         y = self.last(modulated(h_BLD.unflatten(1, (shift.shape[1], -1)), shift, scale))
         t, h, w = sizes
