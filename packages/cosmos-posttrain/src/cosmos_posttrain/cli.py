@@ -1,4 +1,4 @@
-"""The command line: `cosmos-posttrain pool | train | compare | worlds`.
+"""The command line: `cosmos-posttrain pool | train | estimate | compare | worlds`.
 
 Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_posttrain._version import __version__
+from cosmos_posttrain.estimate.command import add_estimate_arguments, estimate
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.commandline import Parser, run_command
 
@@ -68,6 +69,8 @@ def build_parser() -> Parser:
         metavar="FIELD=VALUE",
         help="change the recipe, such as --set loop.optimizer.rate=1e-4; values are JSON",
     )
+
+    add_estimate_arguments(_command(commands, "estimate", estimate, "what a run takes: memory, operations and hours"))
 
     compare = _command(commands, "compare", _compare, "tokenizers beside block PCAs of their size, on held-out clips")
     compare.add_argument("models", nargs="+", help="video tokenizers, anything cosmos_tokenizer.load takes")
