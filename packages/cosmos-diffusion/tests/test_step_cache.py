@@ -139,6 +139,12 @@ def test_a_lower_threshold_is_nearer(make: Callable) -> None:
     assert caches[0].reused < caches[1].reused < caches[2].reused
 
 
+def test_predictions_in_turn_are_refused() -> None:
+    world = WorldModel(VIDEO)
+    with pytest.raises(InputError, match="in one batch"):
+        world.denoiser(torch.zeros(1, 4, 32), fps=24, together=False, cache=StepCache(0.1))
+
+
 @pytest.mark.parametrize("threshold", [-0.1, float("nan"), float("inf")])
 def test_a_threshold_that_is_none_is_named(threshold: float) -> None:
     with pytest.raises(InputError, match="threshold of the step cache"):

@@ -204,15 +204,19 @@ class Halves:
 
 @pytest.mark.parametrize("guide_frames", [False, True])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_process_for_each_prediction_finds_what_one_batch_does(
-    random_world: Callable, name: str, guide_frames: bool
-) -> None:
+def test_predictions_apart_are_those_of_one_batch(random_world: Callable, name: str, guide_frames: bool) -> None:
     world = random_world(CONFIGS[name])
     text, negative = texts(world.config, 2)
     told = given_and_conditions(world, 2, 6) | {"guide_frames": guide_frames, "guidance": 3, "fps": 24}
     x = torch.randn(2, 16, 6, 4, 6)
-    one, two = world.denoiser(text, negative, **told), world.denoiser(text, negative, **told, team=Halves())
-    torch.testing.assert_close(two(x, 0.7), one(x, 0.7), atol=1e-5, rtol=1e-5)
+    wanted = world.denoiser(text, negative, **told)(x, 0.7)
+    batches = []
+    world.net.register_forward_hook(lambda *given: batches.append(len(given[-1])))
+    for apart in ({"team": Halves()}, {"together": False}):
+        torch.testing.assert_close(
+            world.denoiser(text, negative, **told, **apart)(x, 0.7), wanted, atol=1e-5, rtol=1e-5
+        )
+    assert batches == [2, 2, 2, 2]
 
 
 def test_no_negative_text_is_zeros(random_world: Callable) -> None:

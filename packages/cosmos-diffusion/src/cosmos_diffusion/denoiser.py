@@ -109,14 +109,17 @@ class Denoiser:
         given: Given | None,
         conditions: Conditions,
         guide_frames: bool,
+        together: bool = True,
         team: Processes | None = None,
         cache: StepCache | None = None,
     ) -> None:
         if cache is not None and team is None and dist.is_initialized() and dist.get_world_size() > 1:
             raise InputError("a step cache on several processes needs their team: give it, for they must decide alike")
+        if cache is not None and not together:
+            raise InputError("a step cache is for both predictions in one batch: leave it out, or make them together")
         self.net, self.preconditioning, self.guidance, self.fps = net, preconditioning, guidance, fps
         self.batch, self.cache = len(text), cache
-        self._team, self._sigma = team, math.inf
+        self._team, self._together, self._sigma = team, together, math.inf
         self._views = max(1, net.config.views) if conditions.views is None else conditions.views.shape[1]
         self._levels: dict[float, Level] = {}
         with torch.no_grad():
@@ -163,8 +166,10 @@ class Denoiser:
             return self._denoise(x, sigma, self._with)
         if self._team is not None and self._team.halves:
             cond, uncond = self._team.both(partial(self._denoise, x, sigma), self._with, self._without)
-        else:
+        elif self._together:
             cond, uncond = self._denoise(x.repeat(2, 1, 1, 1, 1), sigma, self._both).chunk(2)
+        else:
+            cond, uncond = self._denoise(x, sigma, self._with), self._denoise(x, sigma, self._without)
         x0_BCTHW = self.guidance(cond, uncond)
         return given.kept(x0_BCTHW) if given is not None and holds else x0_BCTHW
 

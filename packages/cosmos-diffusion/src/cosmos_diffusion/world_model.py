@@ -99,6 +99,7 @@ class WorldModel(nn.Module):
         given: Given | None = None,
         conditions: Conditions = _NOTHING,
         guide_frames: bool = False,
+        together: bool = True,
         team: Processes | None = None,
         cache: StepCache | None = None,
     ) -> Denoiser:
@@ -110,6 +111,7 @@ class WorldModel(nn.Module):
             guidance: a number is the weight of ``cond + weight (cond - uncond)``, 0 for none.
             fps, given, conditions: see :meth:`denoise`.
             guide_frames: drive away also from what is seen without the given frames.
+            together: make both predictions in one batch; one after the other takes less memory.
             team: of processes (``parallel.Team``) that the network is spread over; where guidance has two, each makes
                 one of both predictions.
             cache: reuse between steps what changes little; see ``StepCache``. Of this denoiser alone.
@@ -127,6 +129,7 @@ class WorldModel(nn.Module):
             given=given,
             conditions=conditions,
             guide_frames=guide_frames,
+            together=together,
             team=team,
             cache=cache,
         )
