@@ -32,8 +32,8 @@ CONFIG = replace(PRESETS["7b-video2world"], blocks=6, width=512, heads=4)
 """The released network's in all but depth and width."""
 CLIP, KNOWN = (4, 16, 32), 2
 """Latent frames, rows and columns, which are 512 tokens, and how many frames of them are given."""
-WORDS = 200, 130
-"""Vectors of the prompt and of the negative one; zeros follow up to the length that the network was made for."""
+WORDS = 130, 130
+"""Vectors of the prompt and of the negative one, which a caption of 97 words has, the paper's mean; zeros follow."""
 GUIDANCE = 7.0
 THRESHOLDS = 0.05, 0.1, 0.2
 
