@@ -119,7 +119,7 @@ def published_peak(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PUBLISHED.items() if all(word in name for word in part.split())), None)
+    return next((peak for part, peak in PUBLISHED.items() if part in name), None)
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
