@@ -1,4 +1,4 @@
-"""The command line: `cosmos-posttrain pool | train | estimate | compare | worlds`.
+"""The command line: `cosmos-posttrain pool | train | estimate | compare | worlds | evaluate`.
 
 Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from cosmos_posttrain._version import __version__
 from cosmos_posttrain.estimate.command import add_estimate_arguments, estimate
+from cosmos_posttrain.evaluate_command import add_evaluate_arguments, evaluate_worlds
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.commandline import Parser, run_command
 
@@ -93,6 +94,9 @@ def build_parser() -> Parser:
     worlds.add_argument("--fps", type=float, default=24.0, help="frames per second (default 24)")
     worlds.add_argument("--cameras", type=_count, default=1, help="views of each clip (default 1)")
     worlds.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
+
+    about = "a world model's predictions of rendered clips beside baselines"
+    add_evaluate_arguments(_command(commands, "evaluate", evaluate_worlds, about))
     return parser
 
 
