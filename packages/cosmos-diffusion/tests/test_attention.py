@@ -51,6 +51,18 @@ def formula(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool) -> Ten
 
 
 @SHAPES
+def test_a_bias_of_the_logarithm_counts_keys_several_times(rows: int, columns: int, heads: int, groups: int) -> None:
+    q, k, v = tensors(rows, columns, heads, groups)
+    counts = torch.arange(columns) % 4 + 1
+    again_k, again_v = (x.repeat_interleave(counts, dim=1) for x in (k, v))
+    found = attention(q, k, v, bias_S=counts.float().log())
+    torch.testing.assert_close(found, attention(q, again_k, again_v), atol=1e-5, rtol=1e-5)
+    for wrong in ({"backend": "flex"}, {"causal": True}):
+        with pytest.raises(InputError, match="attention with a bias"):
+            attention(q, k, v, bias_S=counts.float().log(), **wrong)
+
+
+@SHAPES
 @CAUSAL
 @pytest.mark.parametrize("backend", ["sdpa", "flex"])
 def test_torch_backends_are_the_formula(

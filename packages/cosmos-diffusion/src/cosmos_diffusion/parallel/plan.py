@@ -127,10 +127,22 @@ class Team:
             return ExitStack()
         return context_parallel(net, self._mesh.get_group("context"), self.plan.method)
 
+    @property
+    def halves(self) -> bool:
+        """Whether the prompt and the negative one have processes of their own."""
+        return self.plan.guidance == 2
+
     def both(self, evaluate: Callable[[T], Tensor], positive: T, negative: T) -> tuple[Tensor, Tensor]:
         """``evaluate`` of two things: see :func:`~cosmos_diffusion.parallel.guidance.both`."""
         group = None if self._mesh is None else self._mesh.get_group("guidance")
         return both(evaluate, positive, negative, group)
+
+    def largest(self, x: Shaped[Tensor, ""]) -> Shaped[Tensor, ""]:
+        """The largest that any process has, so that all can decide alike."""
+        if self._mesh is not None:
+            x = x.clone()
+            dist.all_reduce(x, op=dist.ReduceOp.MAX)
+        return x
 
     def same(self, x: Shaped[Tensor, "*S"]) -> Shaped[Tensor, "*S"]:
         """What the first process has: of a clip to begin with, all must have the same bits."""
