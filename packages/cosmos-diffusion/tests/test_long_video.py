@@ -108,9 +108,11 @@ def test_prompts_are_embedded_when_they_change(pipeline: Video2World, monkeypatc
     assert asked == ["a", "b"]
     asked.clear()
     said = Embedding(text=torch.randn(3, 32), prompt="a")
-    by_file = list(LongVideo(pipeline, steps=1, embeddings=said)(30, video=clip(1)))
+    video = clip(1)
+    by_file = list(LongVideo(pipeline, steps=1, embeddings=said)(30, video=video))
     assert asked == [None]
     assert len(by_file) == 3
+    assert torch.equal(by_file[0].video, pipeline(embeddings=said, video=video, steps=1).video)
 
 
 def test_captions_are_of_what_each_chunk_is_given(toy_world: Callable, toy_codec: Callable) -> None:
