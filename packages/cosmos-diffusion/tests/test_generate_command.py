@@ -45,6 +45,11 @@ def run(world_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return call
 
 
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean distance in levels; video coding makes much of the last bits of noise."""
+    return float(np.abs(one.astype(int) - other).mean())
+
+
 def left() -> set[str]:
     return {path.name for path in Path().iterdir()} - {"world.safetensors", "codec.safetensors", "clip.mp4"}
 
@@ -74,7 +79,7 @@ def test_a_video_goes_on(run: Run) -> None:
     pipeline = Video2World(load("world.safetensors"))
     alone = pipeline("it falls", video=to_clip(source), seeds=3, fps=30)
     write_video("alone.mp4", Video(frames=to_frames(alone.video), rate=Fraction(30)))
-    assert np.array_equal(read_video("alone.mp4").frames, made.frames)
+    assert apart(read_video("alone.mp4").frames, made.frames) < 0.1
 
 
 def test_text_alone_makes_a_clip_and_a_picture_goes_on(run: Run) -> None:
@@ -99,8 +104,8 @@ def test_several_seeds_are_several_files_each_as_alone(run: Run) -> None:
     assert [file["seed"] for file in said["files"]] == [4, 12]
     both = read_video("next-12.mp4").frames
     assert run("--video", "clip.mp4", "--out", "one.mp4", "--seed", "12", "--condition-frames", "1")[0] == 0
-    assert np.array_equal(read_video("one.mp4").frames, both)
-    assert not np.array_equal(read_video("next-4.mp4").frames, both)
+    assert apart(read_video("one.mp4").frames, both) < 0.1
+    assert apart(read_video("next-4.mp4").frames, both) > 5
 
 
 def test_text_may_have_been_embedded_before(run: Run) -> None:
@@ -110,7 +115,7 @@ def test_text_may_have_been_embedded_before(run: Run) -> None:
     assert code == 0
     assert said["files"][0]["prompt"] == "it falls"
     run("--video", "clip.mp4", "--out", "other.mp4", "--prompt", "it falls")
-    assert np.array_equal(read_video("next.mp4").frames, read_video("other.mp4").frames)
+    assert apart(read_video("next.mp4").frames, read_video("other.mp4").frames) < 0.1
 
 
 def test_views_are_a_file_each(run: Run, toy_world: Callable) -> None:
