@@ -5,30 +5,38 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from cosmos_diffusion import diffusers_layout, weight_files
 from cosmos_diffusion.config import DiTConfig
+from cosmos_diffusion.defaults import RELEASED, Defaults
+from cosmos_diffusion.domains import Domains
 from cosmos_diffusion.families import check_given
 from cosmos_diffusion.native_layout import NativeFile, is_native
+from cosmos_diffusion.preconditioning import PRECONDITIONINGS
 from cosmos_diffusion.presets import PRESETS
 from cosmos_diffusion.sources import Source, find
+from cosmos_diffusion.text_encoders.byte_encoder import ByteEncoderConfig
 from cosmos_diffusion.uncertainty import Uncertainty
 from cosmos_diffusion.world_model import WorldModel
-from cosmos_tokenizer import InputError
+from cosmos_tokenizer import InputError, LatentStatistics
 from cosmos_tokenizer.devices import available_device
-from cosmos_tokenizer.slots import Slot, take
+from cosmos_tokenizer.slots import Slot, checked_statistics, take
 
 Layout = Literal["ours", "native", "diffusers"]
+
+WEIGHTS = ("net.", "text_encoder.")
+"""How the names of tensors begin whose dtype is the model's; others keep their own."""
 
 _FORMAT = "cosmos-diffusion"
 _VERSION = "1"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 _POSITION = "net.position."
 _UNCERTAINTY = "uncertainty."
+_DOMAINS = "domains."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,20 +102,30 @@ def save(model: WorldModel, path: str | Path, *, storage: torch.dtype | None = N
     metadata: dict[str, str] = {}
     if storage is not None:
         metadata["dtype"] = str(model.net.dtype).removeprefix("torch.")
-        state = {n: value if n.startswith(_UNCERTAINTY) else value.to(storage) for n, value in state.items()}
-    write(model.config, state, path, metadata=metadata)
+        state = {n: value.to(storage) if n.startswith(WEIGHTS) else value for n, value in state.items()}
+    write(model, state, path, metadata=metadata)
 
 
 def write(
-    config: DiTConfig, state: Mapping[str, Tensor], path: str | Path, *, metadata: Mapping[str, str] | None = None
+    model: WorldModel, state: Mapping[str, Tensor], path: str | Path, *, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors under our names as ``save`` does. An untrained uncertainty is left out, as ``load`` makes it.
+
+    Args:
+        model: says what is of no tensor: configs and defaults.
+        state: what is written for its tensors.
+        path: file to write.
+        metadata: further strings.
 
     Raises:
         OSError: the file cannot be written.
     """
-    said = {"format": _FORMAT, "version": _VERSION, "config": json.dumps(asdict(config))} | dict(metadata or {})
-    weight_files.write_safetensors(path, trained(state), said)
+    said = {"format": _FORMAT, "version": _VERSION, "config": json.dumps(asdict(model.config))}
+    if model.text_encoder is not None:
+        said["text_encoder"] = json.dumps(asdict(model.text_encoder.config))
+    if model.defaults != RELEASED[model.config.prediction]:
+        said["defaults"] = json.dumps(asdict(model.defaults))
+    weight_files.write_safetensors(path, trained(state), said | dict(metadata or {}))
 
 
 def trained(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -130,8 +148,8 @@ def read(source: Source, *, config: str | DiTConfig | None = None) -> Checkpoint
 def _read(path: Path, given: DiTConfig | None) -> Checkpoint:
     weights, metadata = weight_files.read(path)
     if metadata.get("format") == _FORMAT:
-        config = _config_of_ours(weights, metadata, given)
-        model = _without_values(config, weights)
+        model = _without_values(_config_of_ours(weights, metadata, given), weights, metadata)
+        model.domains = _domains(model.config, weights)
         state = _taken(model, weights, {name: name for name in model.state_dict()})
         return Checkpoint(layout="ours", model=model, state=_restored(state, metadata))
     if diffusers_layout.is_diffusers(weights):
@@ -156,11 +174,35 @@ def _named(config: str | DiTConfig | None) -> DiTConfig | None:
     return PRESETS[config]
 
 
-def _without_values(config: DiTConfig, weights: Mapping[str, Tensor]) -> WorldModel:
+def _without_values(
+    config: DiTConfig, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> WorldModel:
     if config.blocks > len(weights):  # before a damaged number is built
         raise InputError(f"its config says {config.blocks} blocks, and it holds {len(weights)} keys: it is truncated")
+    said = {} if metadata is None else metadata
+    encoder = ByteEncoderConfig.from_dict(_fields(said, "text_encoder")) if "text_encoder" in said else None
+    defaults = Defaults.from_dict(_fields(said, "defaults")) if "defaults" in said else None
     with torch.device("meta"):
-        return WorldModel(config)
+        return WorldModel(config, text_encoder=encoder, defaults=defaults)
+
+
+def _domains(config: DiTConfig, weights: Mapping[str, Tensor]) -> Domains | None:
+    """Statistics of latents, where a file of ours has them."""
+    if not any(name.startswith(_DOMAINS) for name in weights):
+        return None
+    found: dict[str, LatentStatistics] = {}
+    for kind in ("video", "picture"):
+        names = [f"{_DOMAINS}{kind}.{name}" for name in ("mean", "std")]
+        for name in names:
+            if name not in weights:
+                raise InputError(f"key {name} is missing: the file is truncated or of another network")
+            if weights[name].dim() != 2 or weights[name].shape[0] != config.latent_channels:
+                raise InputError(f"key {name} has shape {tuple(weights[name].shape)}, and latents are of channels")
+        mean_CF, std_CF = (weights[name] for name in names)
+        if mean_CF.shape != std_CF.shape:
+            raise InputError(f"key {names[1]} has shape {tuple(std_CF.shape)}, expected {tuple(mean_CF.shape)}")
+        found[kind] = checked_statistics(mean_CF, std_CF)
+    return Domains(**found, sigma_data=PRECONDITIONINGS[config.prediction].sigma_data)
 
 
 def _taken(model: WorldModel, weights: Mapping[str, Tensor], places: Mapping[str, str]) -> dict[str, Tensor]:
@@ -175,16 +217,20 @@ def _config_of_ours(weights: Mapping[str, Tensor], metadata: Mapping[str, str], 
         raise InputError(
             f"its layout has version {metadata.get('version')!r}, and this package reads {_VERSION!r}: update it"
         )
-    try:
-        fields = json.loads(metadata["config"])
-    except (KeyError, ValueError) as error:
-        raise InputError(f"its metadata holds no config: {error}") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"its metadata holds no config, but {str(fields)[:80]}")
-    config = DiTConfig.from_dict(fields)
+    config = DiTConfig.from_dict(_fields(metadata, "config"))
     if given is not None:
         check_given(given, asdict(config))
     return config
+
+
+def _fields(metadata: Mapping[str, str], name: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(metadata[name])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"its metadata holds no {name}: {error}") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"its metadata holds no {name}, but {str(fields)[:80]}")
+    return fields
 
 
 def _restored(state: dict[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
@@ -194,13 +240,13 @@ def _restored(state: dict[str, Tensor], metadata: Mapping[str, str]) -> dict[str
     if metadata["dtype"] not in _DTYPES:
         raise InputError(f"its metadata says dtype {metadata['dtype']!r}: it is one of {', '.join(_DTYPES)}")
     dtype = _DTYPES[metadata["dtype"]]
-    return {name: value if name.startswith(_UNCERTAINTY) else value.to(dtype) for name, value in state.items()}
+    return {name: value.to(dtype) if name.startswith(WEIGHTS) else value for name, value in state.items()}
 
 
 def _in_one_dtype(state: Mapping[str, Tensor], asked: torch.dtype | None) -> dict[str, Tensor]:
     """One dtype for all that is multiplied; tables of positions may be finer, as diffusers keeps them."""
-    kept = (_UNCERTAINTY,) if asked is not None else (_UNCERTAINTY, _POSITION)
-    changed = {name: value for name, value in state.items() if not name.startswith(kept)}
+    kept = () if asked is not None else (_POSITION,)
+    changed = {n: value for n, value in state.items() if n.startswith(WEIGHTS) and not n.startswith(kept)}
     dtype = asked or reduce(torch.promote_types, (value.dtype for value in changed.values()))
     return dict(state) | {name: value.to(dtype) for name, value in changed.items()}
 

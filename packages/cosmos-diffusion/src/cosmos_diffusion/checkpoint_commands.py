@@ -18,15 +18,18 @@ from cosmos_tokenizer import InputError
 def info(args: Namespace) -> dict[str, Any]:
     """Print what a checkpoint holds."""
     checkpoint = read(args.source, config=config_of(args.config))
+    model = checkpoint.model
     network = {name: value for name, value in checkpoint.state.items() if name.startswith("net.")}
     result = {
         "source": args.source,
         "layout": checkpoint.layout,
         "parameters": sum(value.numel() for value in network.values()),
         "dtype": ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in network.values()})),
-        "uncertainty": len(network) < len(checkpoint.state),
-        "config": asdict(checkpoint.model.config),
-        "fingerprint": fingerprint(checkpoint.model.config, network),
+        "uncertainty": any(name.startswith("uncertainty.") for name in checkpoint.state),
+        "text_encoder": None if model.text_encoder is None else asdict(model.text_encoder.config),
+        "defaults": asdict(model.defaults),
+        "config": asdict(model.config),
+        "fingerprint": fingerprint(model.config, network),
     }
     for name, value in result.items():
         print(f"{name}: {value}")

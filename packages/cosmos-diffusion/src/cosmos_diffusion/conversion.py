@@ -7,7 +7,7 @@ from typing import get_args
 import torch
 
 from cosmos_diffusion import diffusers_layout, weight_files
-from cosmos_diffusion.checkpoint import Layout, read, write
+from cosmos_diffusion.checkpoint import WEIGHTS, Layout, read, write
 from cosmos_diffusion.config import DiTConfig
 from cosmos_diffusion.native_layout import to_native
 from cosmos_diffusion.sources import Source
@@ -28,15 +28,15 @@ def convert(
     """Write a checkpoint in another layout, and return the file or folder written.
 
     Every weight of the network keeps its bits and its dtype, unless ``dtype`` asks for another; no network is built,
-    and what keeps its dtype goes from file to file. diffusers' layout has no place for the uncertainty, which is left
-    out; a native file does not say what shapes do not, so that networks unlike every released one need ``config`` when
-    they are read from it.
+    and what keeps its dtype goes from file to file. Only ours has a place for a text encoder, statistics and defaults,
+    and diffusers' has none for the uncertainty: what finds none is left out. A native file does not say what shapes do
+    not, so that networks unlike every released one need ``config`` when they are read from it.
 
     Args:
         source, config: as for ``load``.
         output: for "ours" a safetensors file; for "native" a torch pickle; for "diffusers" a folder, new or empty.
         to: layout of the output.
-        dtype: of the network's weights.
+        dtype: of the network's weights, and of a text encoder's.
 
     Raises:
         InputError: as for ``load``; or the layout has no place for such a network, or the folder is in use.
@@ -47,9 +47,9 @@ def convert(
     checkpoint = read(source, config=config)
     shape, state, path = checkpoint.model.config, dict(checkpoint.state), Path(output)
     if dtype is not None:
-        state = {name: value.to(dtype) if name.startswith("net.") else value for name, value in state.items()}
+        state = {name: value.to(dtype) if name.startswith(WEIGHTS) else value for name, value in state.items()}
     if to == "ours":
-        write(shape, state, path)
+        write(checkpoint.model, state, path)
     elif to == "native":
         weight_files.write_pickle(path, to_native(shape, state))
     else:

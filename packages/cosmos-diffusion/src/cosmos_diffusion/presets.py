@@ -28,6 +28,20 @@ _2B_PREDICT25 = replace(
     text_projection=100352,
     prediction="rectified",
 )
+# Positions by rotation alone, so that sizes that it never saw are no new rows of a table.
+_NANO_VIDEO = DiTConfig(
+    blocks=6,
+    width=192,
+    heads=6,
+    adaln_rank=16,
+    text_width=64,
+    text_length=96,
+    grid=(128, 160, 160),
+    rope_ratio=(1.0, 1.0, 1.0),
+    position="none",
+    condition_mask=True,
+    padding_mask=False,
+)
 _TOY = DiTConfig(blocks=2, width=48, heads=2, adaln_rank=8, text_width=32, text_length=16, grid=(16, 32, 32))
 
 PRESETS: Mapping[str, DiTConfig] = MappingProxyType(
@@ -48,8 +62,9 @@ PRESETS: Mapping[str, DiTConfig] = MappingProxyType(
         "predict2-14b-video2world": replace(_14B_PREDICT2, condition_mask=True, rope_ratio=(20 / 24, 2.0, 2.0)),
         "predict2.5-2b": _2B_PREDICT25,
         "predict2.5-14b": replace(_2B_PREDICT25, blocks=36, width=5120, heads=40),
+        "nano-video2world": _NANO_VIDEO,
         "toy": _TOY,
         "toy-video": replace(_TOY, condition_mask=True),
     }
 )
-"""Name to config: every released net, and ``toy`` ones for tests."""
+"""Name to config: every released net, the shipped nano, and ``toy`` ones for tests."""

@@ -7,11 +7,15 @@ from torch import Tensor, nn
 from cosmos_diffusion.channels import Conditions
 from cosmos_diffusion.conditioning import Given, begin_with
 from cosmos_diffusion.config import DiTConfig
+from cosmos_diffusion.defaults import RELEASED, Defaults
 from cosmos_diffusion.denoiser import Denoiser, denoise
+from cosmos_diffusion.domains import Domains
 from cosmos_diffusion.guidance import Guidance
 from cosmos_diffusion.network import DiT, Text
 from cosmos_diffusion.preconditioning import PRECONDITIONINGS, Preconditioning
+from cosmos_diffusion.text_encoders.byte_encoder import ByteEncoder, ByteEncoderConfig
 from cosmos_diffusion.uncertainty import Uncertainty
+from cosmos_tokenizer import InputError
 
 _NOTHING = Conditions()
 
@@ -23,12 +27,31 @@ class WorldModel(nn.Module):
 
     Args:
         config: of the network.
+        text_encoder: of an encoder that is trained with the network, and kept with it; None where text is another's.
+        domains: statistics of the latents that it was trained on; None where they are the tokenizer's own.
+        defaults: of pipelines; by default those of the released networks of the kind.
+
+    Raises:
+        InputError: the text encoder does not fit the network.
     """
 
-    def __init__(self, config: DiTConfig) -> None:
+    def __init__(
+        self,
+        config: DiTConfig,
+        *,
+        text_encoder: ByteEncoderConfig | None = None,
+        domains: Domains | None = None,
+        defaults: Defaults | None = None,
+    ) -> None:
         super().__init__()
         self.net = DiT(config)
         self.uncertainty = Uncertainty()
+        width = config.text_projection or config.text_width
+        if text_encoder is not None and text_encoder.width != width:
+            raise InputError(f"the text encoder has width {text_encoder.width}, and the network takes {width}")
+        self.text_encoder = None if text_encoder is None else ByteEncoder(text_encoder)
+        self.domains = domains
+        self.defaults = RELEASED[config.prediction] if defaults is None else defaults
 
     @property
     def config(self) -> DiTConfig:

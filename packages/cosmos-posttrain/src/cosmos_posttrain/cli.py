@@ -50,7 +50,14 @@ def build_parser() -> Parser:
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run")
     train.add_argument("--steps", type=_count, help="instead of the recipe's")
     train.add_argument("--save-every", type=_count, help="steps between checkpoints, instead of the recipe's")
-    train.add_argument("--init", metavar="PATH", help="checkpoint to begin with, anything cosmos_tokenizer.load takes")
+    train.add_argument("--init", metavar="PATH", help="checkpoint to begin with: a name, file, folder or hub id")
+    train.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="DIR",
+        help="of the captions, as cosmos-diffusion embed makes them",
+    )
+    train.add_argument("--validation", type=Path, metavar="DIR", help="clips kept aside, for a diffusion model")
     train.add_argument("--networks", type=Path, metavar="DIR", help="folder of the loss's feature and flow networks")
     train.add_argument("--workers", type=_count, default=0, help="processes that decode (default: none beside this)")
     train.add_argument("--threads", type=_positive, help="CPU threads (default: torch's choice)")
@@ -132,7 +139,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     changes = [f"{field}={json.dumps(value)}" for field, value in named.items() if value is not None]
     recipe = overridden(RECIPES[args.recipe], [*changes, *args.set])
     say = functools.partial(print, flush=True)  # a file or a pipe would get the lines in pieces of kilobytes
-    places = {"networks": args.networks, "workers": args.workers}
+    places = {name: getattr(args, name) for name in ("networks", "embeddings", "validation", "workers")}
     try:
         out = run(recipe, args.data, args.out, resume=args.resume, say=say, **places)
     except FloatingPointError as error:

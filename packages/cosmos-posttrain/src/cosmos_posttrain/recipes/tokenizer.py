@@ -1,14 +1,12 @@
 """Recipes of tokenizers (arXiv 2501.03575, section 4.2), and what runs one: data, start, training, finished file."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from cosmos_posttrain import optimizers, pca_start
@@ -21,11 +19,11 @@ from cosmos_posttrain.optimizers import OptimizerConfig
 from cosmos_posttrain.parallel import Parallel, processes
 from cosmos_posttrain.recipes.finishing import measure_statistics, whole
 from cosmos_posttrain.recipes.reconstruction import JUDGE, Reconstruction
+from cosmos_posttrain.recipes.record import keep_record
 from cosmos_posttrain.recipes.terms import Terms, TermWeights
+from cosmos_posttrain.recipes.validation import validation_clips
 from cosmos_posttrain.schedules import Schedule
 from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, load, save
-from cosmos_tokenizer.atomic import write_whole
-from cosmos_tokenizer.jsontext import to_json
 
 START_CLIPS = 48
 """Training clips that the linear start is measured on."""
@@ -175,7 +173,9 @@ def run(
         optimizers.check(recipe.loop.optimizer, parallel.device)
         source = open_source(data, say=said)
         batches = Stream(source, recipe.data, rank=parallel.rank, world=parallel.world, workers=workers, say=say)
-        validation = _validation_clips(recipe, data, source, said)
+        aside = data / DEVELOPMENT
+        held = open_source(aside) if aside.is_file() else source
+        validation = [clip for _, clip in validation_clips(held, recipe.data, recipe.validation_clips, said)]
         torch.manual_seed(recipe.loop.seed)
         # Released files are in bfloat16, in which small steps would be lost.
         model = (
@@ -189,7 +189,7 @@ def run(
                 "data.frames=[1]"
             )
         terms = Terms(recipe.terms, model, networks, said)
-        keep = _remember(recipe, terms.digests, out, resume=resume, first=parallel.rank == 0)
+        keep = keep_record(recipe, {"networks": terms.digests}, out, resume=resume, first=parallel.rank == 0)
         if recipe.start == "pca" and recipe.init is None:
             pca_start.start(model, _clips(source, recipe, START_CLIPS))
         objective = Reconstruction(
@@ -247,59 +247,6 @@ def _judge(terms: TermWeights, networks: Path | None, say: Callable[[str], None]
         say(f"validated without perceptual distance: its network, {JUDGE}, is the loss's own")
         return None
     return path
-
-
-def _validation_clips(
-    recipe: TokenizerRecipe, data: Path, source: Source, say: Callable[[str], None]
-) -> list[UInt8[np.ndarray, "T H W 3"]]:
-    """Centres of the first clips that can be read."""
-    aside = data / DEVELOPMENT
-    held = open_source(aside) if aside.is_file() else source
-    side = recipe.data.crop or max(recipe.data.sides)
-    clips: list[np.ndarray] = []
-    for index in range(len(held)):
-        if len(clips) == recipe.validation_clips:
-            break
-        try:
-            frames = held.read(index, 0, min(max(recipe.data.frames), held.describe(index).frames), 1)
-        except (InputError, OSError) as error:
-            say(f"not validated on: {' '.join(str(error).split())}")
-            continue
-        top, left = (max(0, size - side) // 2 for size in frames.shape[1:3])
-        clips.append(frames[:, top : top + side, left : left + side].copy())  # the rest of the frames is let go
-    return clips
-
-
-def _remember(
-    recipe: TokenizerRecipe, networks: Mapping[str, str], out: Path, *, resume: bool, first: bool
-) -> Callable[[], None]:
-    """Keep recipe and digests of the loss's networks in the run's folder; a run that goes on must have the same.
-
-    Returns:
-        What keeps them anew, for a run that went on and may have another length.
-    """
-    path = out / "recipe.json"
-    mine = json.loads(to_json(asdict(recipe))) | {"networks": dict(networks)}
-
-    def keep() -> None:
-        if first:
-            out.mkdir(parents=True, exist_ok=True)
-            write_whole(path, to_json(mine, indent=1).encode())
-
-    begun = any((out / "checkpoints").glob("step-*"))
-    if resume and begun and path.exists():
-        try:
-            theirs = json.loads(path.read_bytes())
-            differing = [name for name in mine if name != "loop" and theirs[name] != mine[name]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: is damaged; name another folder") from error
-        if differing:
-            name = differing[0]
-            way = "give the same --networks" if name == "networks" else "name another folder"
-            raise InputError(f"{path}: was begun with {name} {theirs[name]}, now {mine[name]}; {way}")
-    elif not begun:
-        keep()
-    return keep
 
 
 def _silent(line: str) -> None:
