@@ -3,8 +3,9 @@
     [torchrun --nproc-per-node N] python shared_clips.py OUT CASES
 
 CASES is JSON, name to fields: `parallel` (of which one process makes its own), `batches` (lists of the clips' rates,
-None for pictures), `frames` (of clips), `lora` (rank of adapters). What a case finds is in `OUT/NAME-RANK.pt`: scalars of each batch,
-and the gradients of their mean, averaged over processes.
+None for pictures), `frames` (of clips), `lora` (rank of adapters), `place` (attributes of `Parallel`, to stand for one
+of several processes). What a case finds is in `OUT/NAME-RANK.pt`: scalars of each batch, and the gradients of their
+mean, averaged over processes.
 """
 
 import json
@@ -71,7 +72,12 @@ def batch_of(number: int, rates: list[float | None], frames: int, parallel: Para
 
 def run(case: dict[str, Any]) -> dict[str, Any]:
     """What this process finds."""
-    parallel = Parallel(ParallelConfig(**(case["parallel"] if dist.is_initialized() else case.get("alone", {}))))
+    given = dict(case["parallel"])
+    if not dist.is_initialized():
+        given = {name: value for name, value in given.items() if name in ("checkpointing", "precision")}
+    parallel = Parallel(ParallelConfig(**given))
+    for name, value in case.get("place", {}).items():
+        setattr(parallel, name, ParallelConfig(**value) if name == "config" else value)
     trained = objective(parallel, case.get("lora"))
     scalars, batches = [], case["batches"]
     for number, rates in enumerate(batches):

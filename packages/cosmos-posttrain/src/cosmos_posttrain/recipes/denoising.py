@@ -179,7 +179,7 @@ class Denoising:
         return self.world.defaults.fps if rate is None else rate
 
 
-def _grid(rows: list[Float[Tensor, "2 t H W 3"]]) -> UInt8[np.ndarray, "H W 3"]:
+def _grid(rows: list[Float[Tensor, "2 t H W 3"]]) -> UInt8[np.ndarray, "Y X 3"]:
     """Two rows a clip, frames from left to right: the truth, and below it what the model makes of the first frame."""
     pixels = rearrange(torch.stack(rows), "n two t h w c -> (n two h) (t w) c")
     return ((pixels.cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
