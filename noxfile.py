@@ -145,6 +145,8 @@ def training_data(session: nox.Session, *, clips: int = 6000, frames: int = 17) 
     return pool
 
 
+WORLDS = (("train/a", 1456, 1), ("train/b", 1064, 2), ("development", 64, 9002), ("held-out", 64, 9001))
+"""Folder, clips and seed of what the world model is trained, watched and measured on."""
 DISTRIBUTED = "packages/cosmos-posttrain/tests/test_distributed.py"
 SHAPES = f"--jaxtyping-packages={','.join(map(flat, PACKAGES))},beartype.beartype"
 """The option that has pytest check shapes in signatures."""
@@ -159,7 +161,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def nano(session: nox.Session) -> None:
-    """Footage, networks, pool, training, comparison of a nano: `nox -s nano -- nano-cv4x8x8`. Resumes where it stopped.
+    """Data, training and measures of a nano: `nox -s nano -- nano-cv4x8x8`. Resumes where it stopped.
 
     Arguments after the name go to `cosmos-posttrain train`: `nox -s nano -- nano-cv4x8x8 --threads 4`.
     """
@@ -168,6 +170,15 @@ def nano(session: nox.Session) -> None:
     share(session)
     name, *arguments = session.posargs
     run = f"runs/{name}"
+    if "world" in name:
+        for folder, count, seed in WORLDS:
+            clips = ["--count", str(count), "--seed", str(seed), "--frames", "33", "--size", "96"]
+            session.run(POSTTRAIN, "worlds", *clips, "--out", f"data/worlds/{folder}", external=True)
+        line = ["train", name, "--data", "data/worlds/train", "--validation", "data/worlds/development", "--out", run]
+        session.run(POSTTRAIN, *line, "--resume", *arguments, external=True)
+        scored = ["evaluate", f"{run}/model.safetensors", "--worlds", "data/worlds/held-out"]
+        session.run(POSTTRAIN, *scored, "--conditioning", "1", "9", external=True)
+        return
     # As many frames in both pools; the longer clips are for nets that halve time once more.
     pool = training_data(session, clips=3000, frames=33) if "v8x" in name else training_data(session)
     networks = ["--networks", "data/networks"]

@@ -1,4 +1,4 @@
-"""`train diffusion-toy`: clips and captions in, a world model's file out; resumed, begun from a file, told what is bad."""
+"""`train diffusion-toy`: clips and captions in, a world model out; resumed, begun from a file, told what is bad."""
 
 import json
 from collections.abc import Sequence

@@ -76,16 +76,23 @@ _NANO = DiffusionRecipe(
     preset="nano-video2world",
     tokenizer="nano-cv8x8x8",
     loop=LoopConfig(
-        steps=4000,
-        optimizer=OptimizerConfig(name="muon", rate=2e-3),
-        schedule=Schedule(warmup=50, shape="linear", flat=0.5, final=0.02),
+        steps=2400,
+        optimizer=OptimizerConfig(name="muon", rate=5e-3),
+        schedule=Schedule(warmup=50, shape="linear", flat=0.4, final=0.02),
         averages=(Average(width=0.1),),
     ),
     # Physics runs one way.
     data=StreamConfig(batch=16, frames=(33,), sides=(96,), crop=96, images=0.0, unscaled=1.0, reverse=0.0),
     defaults=Defaults(tokenizer="nano-cv8x8x8", frames=33, height=96, width=96, fps=24.0, guidance=0.0),
     text_encoder=ByteEncoderConfig(width=_NANO_TEXT.text_width, length=_NANO_TEXT.text_length),
-    loss=LossConfig(levels=LOSSES["edm"].levels, scale=1.0, text_dropout=0.15),
+    loss=LossConfig(
+        levels=LOSSES["edm"].levels,
+        scale=1.0,
+        text_dropout=0.15,
+        given=(0, 1, 1, 2, 2),  # what goes on from frames is measured; text alone is an extra
+        augment_mean=-4.0,
+        augment_std=1.5,
+    ),
     keep_latents=1.0,
     storage="float16",
 )
