@@ -4,8 +4,8 @@
 
 CASES is JSON, name to fields: `parallel` (of which one process makes its own), `batches` (lists of the clips' rates,
 None for pictures), `frames` (of clips), `lora` (rank of adapters), `place` (attributes of `Parallel`, to stand for one
-of several processes). What a case finds is in `OUT/NAME-RANK.pt`: scalars of each batch, and the gradients of their
-mean, averaged over processes.
+of several processes). What a case finds is in `OUT/NAME-RANK.pt`: scalars of each batch, the gradients of their
+mean, averaged over processes, and the tokens of each pass.
 """
 
 import json
@@ -79,7 +79,8 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
     for name, value in case.get("place", {}).items():
         setattr(parallel, name, ParallelConfig(**value) if name == "config" else value)
     trained = objective(parallel, case.get("lora"))
-    scalars, batches = [], case["batches"]
+    scalars, batches, tokens = [], case["batches"], []
+    trained.world.net.blocks[0].register_forward_pre_hook(lambda block, given: tokens.append(given[0].shape[1]))
     for number, rates in enumerate(batches):
         torch.manual_seed(100 * number + parallel.share)
         with parallel.gradients_stay_here(number + 1 < len(batches)):
@@ -93,7 +94,7 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
             gradients[name] = whole_tensor(value.grad)
             if dist.is_initialized() and not isinstance(value.grad, DTensor):
                 assert torch.allclose(gradients[name], parallel.averaged(gradients[name]), atol=1e-6)  # DDP's work
-    return {"scalars": scalars, "gradients": gradients}
+    return {"scalars": scalars, "gradients": gradients, "tokens": tokens}
 
 
 def main() -> None:

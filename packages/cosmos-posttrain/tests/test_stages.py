@@ -154,6 +154,7 @@ def test_a_resumed_run_of_adapters_ends_with_the_same_bits(place: Path, trained:
     held = FileSystemReader(trained / "checkpoints" / "step-4").read_metadata().state_dict_metadata
     assert {name.split(".")[-1] for name in held if "net." in name} >= {"down", "up"}
     assert not any(".base." in name or "patch" in name for name in held)
+    assert any(name.startswith("parameters.uncertainty.") for name in held)
 
 
 def test_adapters_in_float32_leave_all_other_bits(place: Path) -> None:
