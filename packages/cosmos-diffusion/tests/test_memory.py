@@ -1,17 +1,31 @@
 """Costs told beforehand: operations as torch counts them, bytes as a real run holds them, and the published figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.flop_counter import FlopCounterMode
 
 from cosmos_diffusion import PRESETS, DiTConfig
 from cosmos_diffusion.live_bytes import peak_bytes
-from cosmos_diffusion.memory import as_json, as_table, flops, memory, options, training_memory
-from cosmos_tokenizer import InputError
+from cosmos_diffusion.memory import (
+    CODEC_BYTES,
+    as_json,
+    as_table,
+    flops,
+    memory,
+    options,
+    parameters_of,
+    training_flops,
+    training_memory,
+)
+from cosmos_diffusion.parallel import context_parallel
+from cosmos_tokenizer import PRESETS as TOKENIZERS
+from cosmos_tokenizer import CausalTokenizer, InputError
 
 TOY, VIDEO = PRESETS["toy"], PRESETS["toy-video"]
 
@@ -38,6 +52,18 @@ def test_operations_are_those_that_torch_counts(random_net: Callable, config: Di
         net(x, level, context, fps=24) if prepared else net(x, c_noise, text, fps=24)
     # Of a view's embedding of frame repeats nothing runs here.
     assert flops(config, 9, 32, 48, 7, batch=2, prepared=prepared) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_operations_of_training_are_those_that_torch_counts(random_net: Callable, frozen: bool) -> None:
+    net = random_net(replace(VIDEO, mlp_ratio=3.0)).requires_grad_(not frozen)
+    x, c_noise, text = torch.randn(2, 16, 3, 8, 12), torch.randn(2), torch.randn(2, 16, 32)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        # With frozen weights the clip alone has a gradient, which passes through what adapters' gradients pass through.
+        net(x.requires_grad_(frozen), c_noise, text, fps=24).square().mean().backward()
+    told = training_flops(net.config, 17, 64, 96, batch=2, frozen=frozen)
+    # Neither the clip nor, with frozen weights, text and level have gradients, which takes a little less.
+    assert 0.95 * told < counter.get_total_flops() <= told
 
 
 def test_live_bytes_are_counted_from_birth_to_death() -> None:
@@ -80,6 +106,51 @@ def test_options_save_what_they_say() -> None:
     assert memory(config, 17, 64, 96, guidance=False).text * 2 == half.text
 
 
+def test_processes_share_weights_prompts_and_frames() -> None:
+    config = replace(VIDEO, blocks=12)
+    alone, two, four = (memory(config, 57, 64, 96, processes=count) for count in (1, 2, 4))
+    turns = memory(config, 57, 64, 96, together=False)
+    assert two.text == four.text == alone.text / 2
+    assert two.activations == turns.activations
+    assert 0.5 * turns.activations < four.activations < 0.9 * turns.activations
+    outside = 2 * parameters_of(config) - 12 * (block := 2 * (parameters_of(config) - parameters_of(VIDEO)) // 10)
+    assert two.weights == outside + 6 * block + 2 * block
+    assert four.weights == outside + 3 * block + 2 * block
+    with pytest.raises(InputError, match="32 processes are too many for 8 latent frames"):
+        memory(config, 57, 64, 96, processes=32)
+
+
+@pytest.fixture
+def two_processes() -> Iterator[None]:
+    """Process 0 of two of which the other does nothing: what it would send is not there, and its size is."""
+    dist.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    yield
+    dist.destroy_process_group()
+
+
+@torch.no_grad()
+def test_a_process_holds_what_it_exchanges(random_net: Callable, two_processes: None) -> None:
+    net = random_net(replace(VIDEO, width=96, heads=4, adaln_rank=4)).to(torch.bfloat16)
+    x, text = torch.randn(1, 16, 8, 16, 24, dtype=torch.bfloat16), torch.randn(1, 16, 32)
+    level, context = net.prepare_level(torch.randn(1)), net.prepare_text(text)
+    with context_parallel(net, dist.group.WORLD, "ulysses"):
+        real = peak_bytes(lambda: net(x, level, context, fps=24))
+    assert memory(net.config, 57, 128, 192, processes=4).activations == pytest.approx(real, rel=0.1)
+
+
+def test_the_codec_has_as_many_bytes_as_its_preset() -> None:
+    with torch.device("meta"):
+        codec = CausalTokenizer(TOKENIZERS["cv8x8x8-720p"])
+    assert sum(value.numel() * 2 for value in codec.parameters()) == CODEC_BYTES
+
+
+def test_adapters_are_trained_in_the_weights_place() -> None:
+    full, low = (training_memory(VIDEO, 17, 64, 96, adapters=count) for count in (None, 100))
+    assert (low.gradients, low.optimizer) == (200, 800)
+    assert low.weights == full.weights / 5 + 1000
+    assert low.activations == full.activations
+
+
 def test_training_takes_the_published_memory() -> None:
     found = training_memory(PRESETS["14b-text2world"], 121, 704, 1280)
     assert found.activations / 1e9 == pytest.approx(311, abs=1)
@@ -93,6 +164,8 @@ def test_a_table_has_a_line_an_option() -> None:
     assert len(lines) == len(rows) + 1
     assert len({len(line) for line in lines}) == 1
     assert lines[0].split() == ["option", "weights", "text", "activations", "peak", "host"]
+    assert "bfloat16, FSDP over 4" in dict(rows)
+    assert "bfloat16, FSDP over 8" not in dict(rows)  # of three latent frames
     for row in as_json(rows):
         parts = row["weights_gb"] + row["text_gb"] + row["activations_gb"]
         assert row["peak_gb"] == pytest.approx(parts)

@@ -1,4 +1,4 @@
-"""The command line: `cosmos-diffusion convert | embed | info`.
+"""The command line: `cosmos-diffusion convert | embed | generate | info`.
 
 Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
@@ -11,6 +11,8 @@ from typing import Any
 
 from cosmos_diffusion._version import __version__
 from cosmos_diffusion.embed_command import add_embed_arguments
+from cosmos_diffusion.generate_arguments import add_generate_arguments
+from cosmos_diffusion.out_of_memory import is_out_of_memory
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.commandline import Parser, run_command
 
@@ -20,12 +22,14 @@ _SOURCE = "name of shipped weights, file, folder of a transformer or a pipeline,
 _MODULES = {
     "convert": "checkpoint_commands",
     "embed": "embed_command",
+    "generate": "generate_command",
     "info": "checkpoint_commands",
 }
 # What to do where a command does not fit.
 _LESS_MEMORY = {
     "convert": "leave --dtype out, and the weights go from file to file",
     "embed": "use --weights int8, a smaller --batch, or another --device",
+    "generate": "use --offload components or blocks, --dtype bfloat16, --weights int8, or another --device",
     "info": "free some: it reads one tensor at a time",
 }
 
@@ -42,6 +46,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_convert(commands)
     add_embed_arguments(_command(commands, "embed", "text embeddings of a folder of captions"))
+    add_generate_arguments(_command(commands, "generate", "text, a video or a picture to a video of what happens"))
     _add_info(commands)
     return parser
 
@@ -80,9 +85,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     try:
         return getattr(importlib.import_module(f"cosmos_diffusion.{_MODULES[args.command]}"), args.command)(args)
     except (MemoryError, RuntimeError) as error:
-        # On the CPU, torch has no class of its own for it.
-        full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-        if full or "can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise InputError(f"out of memory; {_LESS_MEMORY[args.command]}") from error
         raise
 

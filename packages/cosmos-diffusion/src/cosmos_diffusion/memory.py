@@ -5,9 +5,10 @@ eighth pixel, unless told otherwise. GB are 10^9 bytes.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
@@ -16,6 +17,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cosmos_diffusion.config import DiTConfig
 from cosmos_diffusion.live_bytes import peak_bytes
 from cosmos_diffusion.network import DiT
+from cosmos_diffusion.operations import flops as flops
+from cosmos_diffusion.operations import latent_shape as latent_shape
+from cosmos_diffusion.operations import tokens_of
+from cosmos_diffusion.operations import training_flops as training_flops
+from cosmos_diffusion.parallel import plan_for
 from cosmos_diffusion.quantised import quantise
 from cosmos_tokenizer import InputError
 
@@ -24,6 +30,11 @@ Weights = Literal["float32", "bfloat16", "int8", "float8"]
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 TEXT_ENCODER_BYTES = 2 * 4_864_791_552
 """Of T5-11B's encoder in bfloat16."""
+CODEC_BYTES = 2 * 105_653_696
+"""Of the tokenizer ``cv8x8x8-720p`` in bfloat16."""
+_EXCHANGED = 6
+"""Tensors of a process's tokens that Ulysses attention holds beside all else: three to send, three to keep."""
+_GPUS = (2, 4, 8)
 _PAGE = 256
 _GB = 1e9
 
@@ -59,73 +70,6 @@ class TrainingMemory:
     activations: int
 
 
-def latent_shape(
-    config: DiTConfig, frames: int, height: int, width: int, compression: tuple[int, int] = (8, 8)
-) -> tuple[int, int, int]:
-    """Latent frames, rows and columns of a clip of pixels (of one view).
-
-    Raises:
-        InputError: the codec or the network does not take such a clip.
-    """
-    time, space = compression
-    if frames < 1 or (frames - 1) % time:
-        near = max(0, frames - 1) // time * time + 1
-        raise InputError(f"frames is {frames}: give 1 + a multiple of {time}, such as {near} or {near + time}")
-    shape = ((frames - 1) // time + 1, height // space, width // space)
-    for name, size, pixels, patch, most in (
-        ("height", shape[1], height, config.patch[1], config.grid[1]),
-        ("width", shape[2], width, config.patch[2], config.grid[2]),
-    ):
-        unit = space * patch
-        if pixels % unit or not 0 < size <= most:
-            raise InputError(f"{name} is {pixels}: give a multiple of {unit}, at most {most * space}")
-    if shape[0] % config.patch[0] or shape[0] > config.grid[0]:
-        raise InputError(f"frames is {frames}: the network takes at most {config.grid[0]} latent frames")
-    return shape
-
-
-def flops(
-    config: DiTConfig,
-    frames: int,
-    height: int,
-    width: int,
-    text_length: int | None = None,
-    *,
-    batch: int = 1,
-    prepared: bool = False,
-    compression: tuple[int, int] = (8, 8),
-) -> int:
-    """Floating-point operations of one forward: two for each multiplication of its matrix products and attentions.
-
-    Args:
-        config: of the network.
-        frames, height, width: of the clip, in pixels; of one view, where the network has several.
-        text_length: vectors of text, of one view; by default those that the network was made for.
-        batch: clips.
-        prepared: leave out what ``prepare_text`` and ``prepare_level`` have done before.
-        compression: of the codec, in time and in space.
-
-    Raises:
-        InputError: the codec or the network does not take such a clip.
-    """
-    views = config.views or 1
-    cells = [
-        size // patch
-        for size, patch in zip(latent_shape(config, frames, height, width, compression), config.patch, strict=True)
-    ]
-    tokens, text = views * cells[0] * cells[1] * cells[2], text_length or config.text_length
-    d, patch = config.width, config.patch[0] * config.patch[1] * config.patch[2]
-    ends = tokens * d * patch * (config.input_channels + config.latent_channels)
-    products = tokens * d * (6 * d + 2 * config.mlp_width)  # self-attention's four, cross-attention's two, perceptron
-    attention = 2 * tokens * tokens * d + 2 * tokens * text * d
-    level = 3 * d * config.adaln_rank + 3 * 3 * d * config.adaln_rank
-    context = 2 * views * text * config.text_width * d
-    if prepared:
-        return 2 * batch * (ends + config.blocks * (products + attention))
-    shared = 4 * d * d + 3 * d * config.adaln_rank + views * text * config.text_projection * config.text_width
-    return 2 * batch * (ends + shared + config.blocks * (products + attention + level + context))
-
-
 def memory(
     config: DiTConfig,
     frames: int,
@@ -138,6 +82,7 @@ def memory(
     batch: int = 1,
     guidance: bool = True,
     together: bool = True,
+    processes: int = 1,
     compression: tuple[int, int] = (8, 8),
 ) -> Memory:
     """Peak memory of sampling clips, of weights as they are kept and of activations as torch runs them one by one.
@@ -154,22 +99,32 @@ def memory(
         batch: clips.
         guidance: keep two prompts a clip.
         together: run both as one batch, not one after the other.
+        processes: share weights, prompts and frames out to so many, as ``parallel.plan_for`` does; the figures are
+            those of the one that has most.
         compression: of the codec, in time and in space.
 
     Raises:
-        InputError: the codec or the network does not take such a clip, or ``weights`` is unknown.
+        InputError: the codec or the network does not take such a clip, ``weights`` is unknown, or there are more
+            processes than frames to share out.
     """
     if weights not in WEIGHTS:
         raise InputError(f"weights is {weights!r}: use {', '.join(WEIGHTS)}")
-    views = config.views or 1
-    text, prompts = text_length or config.text_length, batch * (2 if guidance else 1)
     latents = latent_shape(config, frames, height, width, compression)
+    plan = plan_for(config, processes, frames=latents[0], guided=guidance)
+    text, prompts = text_length or config.text_length, batch * (2 if guidance else 1) // plan.guidance
     itemsize = _computing(weights).itemsize
-    keys_values = prompts * config.blocks * 2 * views * text * config.width * itemsize
+    keys_values = prompts * config.blocks * 2 * (config.views or 1) * text * config.width * itemsize
     outside, block = _weight_bytes(config, weights)
-    active = _activations(replace(config, blocks=2), latents, prompts if together else batch, text, weights)
+    latents = (-(-latents[0] // config.patch[0] // plan.context) * config.patch[0], *latents[1:])
+    running = prompts if together else batch
+    active = _activations(replace(config, blocks=2), latents, running, text, weights)
+    if plan.context > 1:
+        active += _EXCHANGED * running * tokens_of(config, latents) * config.width * itemsize
     if ahead is None:
-        return Memory(weights=outside + config.blocks * sum(block), text=keys_values, activations=active)
+        held = config.blocks * sum(block)
+        if processes > 1:  # a part of each block, and one block whole while the next one comes
+            held = min(held, -(-held // processes) + 2 * sum(block))
+        return Memory(weights=outside + held, text=keys_values, activations=active)
     page = sum(-(-size // _PAGE) * _PAGE for size in block)
     return Memory(
         weights=outside + min(ahead + 1, config.blocks) * page,
@@ -180,37 +135,80 @@ def memory(
 
 
 def training_memory(
-    config: DiTConfig, frames: int, height: int, width: int, *, batch: int = 1, compression: tuple[int, int] = (8, 8)
+    config: DiTConfig,
+    frames: int,
+    height: int,
+    width: int,
+    *,
+    batch: int = 1,
+    adapters: int | None = None,
+    compression: tuple[int, int] = (8, 8),
 ) -> TrainingMemory:
     """Of training with Adam in mixed precision, by the paper's formula.
 
-    A parameter takes 10 bytes as weights (bfloat16, and float32 for it and for its moving average), 2 as gradient, 8 in
-    the optimizer. Activations are 15 tensors of the tokens a block in bfloat16, the cheap ones worked out again.
+    Activations are 15 tensors of the tokens a block in bfloat16, the cheap ones worked out again. For weights see
+    :func:`mixed_precision`.
+
+    Args:
+        config: of the network.
+        frames, height, width: of the clip, in pixels; of one view, where the network has several.
+        batch: clips.
+        adapters: parameters that are trained in place of the network's (LoRA).
+        compression: of the codec, in time and in space.
+
+    Raises:
+        InputError: the codec or the network does not take such a clip.
     """
-    sizes = latent_shape(config, frames, height, width, compression)
-    cells = [size // patch for size, patch in zip(sizes, config.patch, strict=True)]
-    tokens = (config.views or 1) * cells[0] * cells[1] * cells[2]
-    outside, block = _weight_bytes(config, "bfloat16")
-    parameters = (outside + config.blocks * sum(block)) // 2
+    tokens = tokens_of(config, latent_shape(config, frames, height, width, compression))
+    activations, held = 2 * config.blocks * 15 * tokens * batch * config.width, parameters_of(config)
+    if adapters is not None:
+        return mixed_precision(adapters, activations, frozen=held)
+    return mixed_precision(held, activations)
+
+
+def mixed_precision(trained: int, activations: int, *, frozen: int = 0) -> TrainingMemory:
+    """Memory of so many parameters and of some bytes of activations.
+
+    A trained parameter takes 10 bytes as weights (bfloat16, and float32 for it and for its moving average), 2 as
+    gradient and 8 in the optimizer; a frozen one 2, in bfloat16.
+    """
     return TrainingMemory(
-        weights=10 * parameters,
-        gradients=2 * parameters,
-        optimizer=8 * parameters,
-        activations=2 * config.blocks * 15 * tokens * batch * config.width,
+        weights=10 * trained + 2 * frozen, gradients=2 * trained, optimizer=8 * trained, activations=activations
     )
 
 
-def options(config: DiTConfig, frames: int, height: int, width: int, *, batch: int = 1) -> list[tuple[str, Memory]]:
-    """Peak memory by option, guided, from most to least convenient: what a person tries when a run does not fit."""
-    rows: list[tuple[str, Memory]] = []
-    for weights in WEIGHTS:
-        rows.append((weights, memory(config, frames, height, width, weights=weights, batch=batch)))
-    beside = rows[1][1]
-    rows.insert(1, ("bfloat16, T5-11B beside it", replace(beside, weights=beside.weights + TEXT_ENCODER_BYTES)))
+def parameters_of(config: DiTConfig) -> int:
+    """How many the network has."""
+    outside, block = _weight_bytes(config, "bfloat16")
+    return (outside + config.blocks * sum(block)) // 2
+
+
+def options(
+    config: DiTConfig, frames: int, height: int, width: int, *, batch: int = 1, compression: tuple[int, int] = (8, 8)
+) -> list[tuple[str, Memory]]:
+    """Peak memory by option, guided, from most to least convenient: what a person tries when a run does not fit.
+
+    The network is on the device alone but in one row, where T5-11B's encoder and the codec are beside it. In their own
+    turns the former takes 10 GB (or none, with embeddings made before), the latter 6 GB to decode 121 frames of
+    704x1280 at once. Rows of ``FSDP`` are of one of so many GPUs, which share guidance and frames too; those whose
+    frames do not go round are left out.
+    """
+
+    def of(weights: Weights, **more: Any) -> Memory:  # noqa: ANN401 - memory's own
+        return memory(config, frames, height, width, weights=weights, batch=batch, compression=compression, **more)
+
+    alone = of("bfloat16")
+    beside = replace(alone, weights=alone.weights + TEXT_ENCODER_BYTES + CODEC_BYTES)
+    rows = [("float32", of("float32")), ("bfloat16, all components at once", beside)]
+    rows += [("bfloat16", alone), ("bfloat16, prompts in turn", of("bfloat16", together=False))]
+    for weights in WEIGHTS[2:]:
+        rows.append((weights, of(weights)))
     for weights in WEIGHTS[1:]:
-        rows.append((f"{weights}, paged", memory(config, frames, height, width, weights=weights, ahead=1, batch=batch)))
-    last = memory(config, frames, height, width, weights="int8", ahead=1, batch=batch, together=False)
-    rows.append(("int8, paged, prompts in turn", last))
+        rows.append((f"{weights}, paged", of(weights, ahead=1)))
+    rows.append(("int8, paged, prompts in turn", of("int8", ahead=1, together=False)))
+    for count in _GPUS:
+        with suppress(InputError):
+            rows.append((f"bfloat16, FSDP over {count}", of("bfloat16", processes=count)))
     return rows
 
 

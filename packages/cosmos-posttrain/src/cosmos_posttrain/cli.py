@@ -1,4 +1,4 @@
-"""The command line: `cosmos-posttrain pool | train | compare | worlds`.
+"""The command line: `cosmos-posttrain pool | train | estimate | compare | worlds | evaluate`.
 
 Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_posttrain._version import __version__
+from cosmos_posttrain.estimate.command import add_estimate_arguments, estimate
+from cosmos_posttrain.evaluate_command import add_evaluate_arguments, evaluate_worlds
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.commandline import Parser, run_command
 
@@ -69,6 +71,8 @@ def build_parser() -> Parser:
         help="change the recipe, such as --set loop.optimizer.rate=1e-4; values are JSON",
     )
 
+    add_estimate_arguments(_command(commands, "estimate", estimate, "what a run takes: memory, operations and hours"))
+
     compare = _command(commands, "compare", _compare, "tokenizers beside block PCAs of their size, on held-out clips")
     compare.add_argument("models", nargs="+", help="video tokenizers, anything cosmos_tokenizer.load takes")
     compare.add_argument("--footage", type=Path, required=True, help="folder with the held-out clips")
@@ -90,6 +94,9 @@ def build_parser() -> Parser:
     worlds.add_argument("--fps", type=float, default=24.0, help="frames per second (default 24)")
     worlds.add_argument("--cameras", type=_count, default=1, help="views of each clip (default 1)")
     worlds.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
+
+    about = "a world model's predictions of rendered clips beside baselines"
+    add_evaluate_arguments(_command(commands, "evaluate", evaluate_worlds, about))
     return parser
 
 

@@ -76,7 +76,7 @@ _NANO = DiffusionRecipe(
     preset="nano-video2world",
     tokenizer="nano-cv8x8x8",
     loop=LoopConfig(
-        steps=2400,
+        steps=1900,
         optimizer=OptimizerConfig(name="muon", rate=5e-3),
         schedule=Schedule(warmup=50, shape="linear", flat=0.4, final=0.02),
         averages=(Average(width=0.1),),

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from cosmos_diffusion.domains import Domains
 from cosmos_posttrain.parallel import Parallel
-from cosmos_tokenizer import InputError, LatentStatistics
-from cosmos_tokenizer.protocols import ContinuousCodec
+from cosmos_tokenizer import ContinuousCodec, InputError, LatentStatistics
 
 PICTURE_FRAMES = 1
 
