@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from cosmos_diffusion import PRESETS, WorldModel, convert, load, lora, save
 from cosmos_diffusion.embedding_files import Embedding, write_embedding
-from cosmos_posttrain import Average, Schedule
+from cosmos_posttrain import Average, Parallel, Schedule
 from cosmos_posttrain.cli import main
 from cosmos_posttrain.data.buckets import frame_size
 from cosmos_posttrain.recipes import RECIPES, DiffusionRecipe
@@ -48,8 +49,6 @@ def test_stages_have_the_published_numbers(network: str) -> None:
         (frames,), latents = stage.data.frames, (stage.data.frames[0] - 1) // 8 + 1
         assert latents % parallel.context == wanted["shards"] % parallel.context == 0
         assert stage.data.image_batch == latents * stage.data.batch
-        for batch in (stage.data.batch, stage.data.image_batch):
-            assert batch % (wanted["shards"] // parallel.context) == 0
         for aspect in (9 / 16, 3 / 4, 1.0, 4 / 3, 16 / 9):
             height, width = frame_size(stage.data.sides[0], aspect, stage.data.multiple)
             grid = PRESETS[network].grid
@@ -62,6 +61,23 @@ def test_stages_have_the_published_numbers(network: str) -> None:
     assert (late.data.frames, late.data.sides) == ((121,), (704,)) == (best.data.frames, best.data.sides)
     assert best.loop.schedule == Schedule(shape="linear", final=0.0)
     assert best.loop.steps == 10_000
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_two_copies_of_the_published_shards_share_out_a_batch(name: str) -> None:
+    recipe = recipe_of(name)
+    shards, context = recipe.loop.parallel.shard_over, recipe.loop.parallel.context
+    world = 2 * shards or 4
+    dist.init_process_group("fake", store=dist.HashStore(), rank=world - 1, world_size=world)
+    try:
+        parallel = Parallel(recipe.loop.parallel)
+    finally:
+        dist.destroy_process_group()
+    assert parallel.mesh is not None
+    assert parallel.mesh.shape == ((2, shards) if shards else (4, 1))
+    assert (parallel.share, parallel.shares) == (world // context - 1, world // context)
+    for batch in (recipe.data.batch, recipe.data.image_batch or parallel.shares):
+        assert batch % parallel.shares == 0
 
 
 @pytest.mark.parametrize("network", NETWORKS[:2])
