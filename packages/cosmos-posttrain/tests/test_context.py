@@ -122,6 +122,23 @@ def test_processes_with_samples_of_their_own_find_the_mean(case: str, two: dict[
         assert_same(found, {"scalars": scalars, "gradients": gradients})
 
 
+@pytest.mark.parametrize(("context", "count"), [(2, 5), (3, 3), (4, 9)])
+def test_each_picture_is_one_process_own_and_counts_as_any_other(context: int, count: int) -> None:
+    values, loss, draws, taken = torch.randn(count), 0.0, set(), []
+    for rank in range(2 * context, 3 * context):
+        parallel = Parallel(ParallelConfig())
+        parallel.config, parallel.rank = ParallelConfig(context=context), rank
+        torch.manual_seed(3)
+        own, factor, generator = parallel.own_pictures(count)
+        loss += values[own].mean().item() * factor / context
+        taken += range(count)[own]
+        draws.add(torch.rand((), generator=generator).item())
+        assert parallel.own_pictures(context - 1) == (slice(None), 1.0, None)
+    assert sorted(taken) == list(range(count))
+    assert loss == pytest.approx(values.mean().item(), abs=1e-6)
+    assert len(draws) == context
+
+
 def test_passes_in_half_precision_are_near(two: dict[str, list[Any]], alone: Any) -> None:
     wanted = alone({"parallel": {}, "lora": 3, **CLIPS})
     for found in two["low"]:
