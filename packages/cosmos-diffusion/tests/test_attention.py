@@ -135,3 +135,13 @@ def test_every_backend_is_the_formula_on_a_gpu(
     q, k, v = (value.to(torch.bfloat16) for value in tensors(rows, columns, heads, groups, 64))
     o = attention(q.cuda(), k.cuda(), v.cuda(), causal=causal, backend=backend)
     torch.testing.assert_close(o.cpu().double(), formula(q, k, v, causal), atol=2e-2, rtol=2e-2)
+
+
+def test_training_at_half_precision_on_a_cpu_attends_in_float32() -> None:
+    leaves = [x.bfloat16().requires_grad_() for x in tensors(7, 9, 4, 2)]
+    with torch.autocast("cpu", torch.bfloat16):
+        attention(*leaves).float().square().sum().backward()
+    fine = [x.detach().float().requires_grad_() for x in leaves]
+    attention(*fine).square().sum().backward()
+    for low, high in zip(leaves, fine, strict=True):
+        assert torch.equal(low.grad, high.grad.bfloat16())

@@ -33,6 +33,7 @@ PARAMETERS = {
     "predict2-14b-video2world": 14_265_285_632,
     "predict2.5-2b": 2_059_174_912,
     "predict2.5-14b": 14_368_047_104,
+    "nano-video2world": 3_648_192,
     "toy": 99_120,
     "toy-video": 99_312,
 }

@@ -69,6 +69,8 @@ def show(
 ) -> Given:
     """Frames where the mask is 1 as given: as noisy as ``augment``, and scaled as the network is used to at that level.
 
+    At a level of all clips and below it they are found like the others; where each has its own, in training, never.
+
     Raises:
         InputError: noise is asked for, and the network takes given frames as they are.
     """

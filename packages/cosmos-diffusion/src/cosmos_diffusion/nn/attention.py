@@ -48,6 +48,10 @@ def attention(
 
 
 def _sdpa(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool) -> Tensor:
+    if q_BLNH.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+        # torch's backward pass in bfloat16 takes three times as long there.
+        with torch.autocast("cpu", enabled=False):
+            return _sdpa(q_BLNH.float(), k_BSMH.float(), v_BSMH.float(), causal)
     q, k, v = (x.transpose(1, 2) for x in (q_BLNH, k_BSMH, v_BSMH))
     mask = None
     if causal and q.shape[2] != k.shape[2]:  # torch's own mask lets the first query see the first key alone

@@ -1,8 +1,7 @@
 """How several processes share out the making of a clip: guidance times context, and weights over all of them."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -96,7 +95,7 @@ class Team:
     """This process among those of a plan. All of them run the same program and, at its end, have the same clip.
 
     Args:
-        plan: fits the number of processes that :func:`processes` joined; one process needs nothing to be joined.
+        plan: fits the number of processes that ``processes`` joined; one process needs nothing to be joined.
 
     Raises:
         InputError: it does not.
@@ -139,18 +138,3 @@ class Team:
             x = x.clone()
             dist.broadcast(x, src=0)
         return x
-
-
-@contextmanager
-def processes() -> Iterator[None]:
-    """Join the processes that ``torchrun`` started, and leave them at the end; without ``torchrun``, do nothing."""
-    if not dist.is_torchelastic_launched() or dist.is_initialized():
-        yield
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
