@@ -246,7 +246,7 @@ class _Run(Generic[B]):
         config = self.config
         rate = config.optimizer.rate * config.schedule.factor(step, config.steps)
         optimizers.set_rate(self.optimizer, rate)
-        torch.manual_seed(_seed(config.seed, step, self.parallel.rank))
+        torch.manual_seed(_seed(config.seed, step, self.parallel.share))
         keys: tuple[str, ...] = ()
         place = self.batches.state_dict()
         sums: dict[str, Tensor] = {}
@@ -261,7 +261,7 @@ class _Run(Generic[B]):
                 if value.is_floating_point():
                     sums[name] = sums.get(name, 0.0) + value.detach() / config.accumulate
                 else:
-                    sums[name] = value * self.parallel.world  # the mean of these is the counts' sum
+                    sums[name] = value * self.parallel.shares  # the mean of these is the counts' sum
         self.progress.batches = self.batches.state_dict()
         norm = self._clip()
         figures = self.parallel.mean(sums) | {"rate": rate, "grad_norm": norm}
@@ -270,11 +270,10 @@ class _Run(Generic[B]):
             self.averages.update(step + 1)
         else:
             record = {"loss": figures["loss"], "batches": place}
-            self._pass_over(
-                step + 1, record | {"keys": [key for part in self.parallel.all(keys) for key in part]}, journal
-            )
+            parts = self.parallel.all(keys)[:: config.parallel.context]
+            self._pass_over(step + 1, record | {"keys": [key for part in parts for key in part]}, journal)
         self.optimizer.zero_grad(set_to_none=True)
-        return figures, len(keys) * self.parallel.world
+        return figures, len(keys) * self.parallel.shares
 
     def _clip(self) -> float:
         """Scale the gradients of each group down to the largest norm allowed, and return the norm that all had."""

@@ -1,4 +1,4 @@
-"""How a run is spread over processes: DDP or FSDP2, plain or hybrid, activation checkpointing and mixed precision.
+"""How a run is spread over processes: DDP or FSDP2, context parallelism, activation checkpointing, mixed precision.
 
 The engine is torch's own, started by ``torchrun``; one process needs none of it and runs the same code. Weights and the
 optimiser's state stay in float32; ``precision`` is that of the forward and backward pass (arXiv 2501.03575, section 5).
@@ -7,7 +7,7 @@ optimiser's state stay in float32; ``precision`` is that of the forward and back
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,9 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.devices import processes as processes
 
+if TYPE_CHECKING:  # tokenizers are trained without it
+    from cosmos_diffusion import DiT
+
 T = TypeVar("T")
 
 _WRAPPED = "_checkpoint_wrapped_module."
@@ -34,6 +37,7 @@ _KEPT = {
     torch.ops.aten.convolution.default,
     torch.ops.aten._scaled_dot_product_flash_attention.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
 }
 """What selective checkpointing keeps: products, which cost more to do again than to hold."""
@@ -44,18 +48,24 @@ class ParallelConfig:
     """How weights are spread, what is kept for the backward pass, and in which precision a pass runs.
 
     `weights`: "replicated" (DDP) or "sharded" (FSDP2). `shard_over`: processes that share one copy of sharded weights,
-    0 for all; fewer than all make a 2-D mesh of copies times shards. `checkpointing`: recompute nothing, all but
-    products, or everything inside each block in the backward pass.
+    0 for all; fewer than all make a 2-D mesh of copies times shards. `context`: neighbouring processes that share the
+    latent frames of one clip, where others have clips of their own; pictures, which have one frame, are shared out
+    whole. `context_method`: "ring" or "ulysses", as in ``cosmos_diffusion.parallel``. `checkpointing`: recompute
+    nothing, all but products, or everything inside each block in the backward pass; with "selective", a ring keeps
+    what each of its turns found, and "ulysses" that once.
     """
 
     weights: Literal["replicated", "sharded"] = "replicated"
     shard_over: int = 0
+    context: int = 1
+    context_method: Literal["ring", "ulysses"] = "ring"
     checkpointing: Literal["none", "selective", "full"] = "none"
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         choices = {
             "weights": ("replicated", "sharded"),
+            "context_method": ("ring", "ulysses"),
             "checkpointing": ("none", "selective", "full"),
             "precision": ("float32", "bfloat16"),
         }
@@ -64,13 +74,16 @@ class ParallelConfig:
                 raise InputError(f"parallel.{name} is {getattr(self, name)!r}: use one of {', '.join(allowed)}")
         if self.shard_over < 0:
             raise InputError(f"parallel.shard_over is {self.shard_over}: give a number of processes, or 0 for all")
+        if self.context < 1:
+            raise InputError(f"parallel.context is {self.context}: give a number of processes from 1 up")
 
 
 class Parallel:
     """This process among those of the run, and how a model is wrapped for them.
 
     An objective's ``shard`` calls :meth:`block` on each repeated block and then :meth:`whole` on each module that it
-    calls. ``mesh`` has the dimensions "replicate" and "shard", or is None for one process.
+    calls. ``mesh`` has the dimensions "replicate" and "shard", or is None for one process. Batches are cut into
+    ``shares`` parts, of which this process reads number ``share``; the processes of a context read the same.
     """
 
     def __init__(self, config: ParallelConfig) -> None:
@@ -80,6 +93,12 @@ class Parallel:
         on_gpu = torch.cuda.is_available()
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
         self.mesh = self._mesh() if self.world > 1 else None
+        if self.world % config.context:
+            raise InputError(
+                f"parallel.context is {config.context}: it must divide the {self.world} processes of the run"
+            )
+        self.share, self.shares = self.rank // config.context, self.world // config.context
+        self._context = self._context_group() if config.context > 1 else None
         self._wholes: list[Any] = []
 
     def block(self, module: nn.Module) -> nn.Module:
@@ -109,6 +128,32 @@ class Parallel:
         else:
             return
         self._wholes.append(module)
+
+    def frames_shared(self, net: "DiT") -> AbstractContextManager[Any]:
+        """Inside, the processes of a context work together on each clip that the network is called with.
+
+        They call it alike, and get the whole output; gradients are right once they are averaged over all processes.
+        """
+        if self._context is None:
+            return nullcontext()
+        from cosmos_diffusion.parallel import context_parallel
+
+        return context_parallel(net, self._context, self.config.context_method)
+
+    def own_pictures(self, count: int) -> tuple[slice, float, torch.Generator | None]:
+        """Which of the pictures that a context has read this process takes, for they have no frames to share.
+
+        Returns:
+            The pictures; what their mean loss is multiplied with, so that the mean over processes is that over
+            pictures; and what draws their noise, where torch's own generator would draw another's.
+        """
+        among = self.config.context
+        if among == 1 or count < among:
+            return slice(None), 1.0, None
+        place = self.rank % among
+        own = slice(place, None, among)
+        generator = torch.Generator().manual_seed(torch.initial_seed() ^ place)
+        return own, len(range(count)[own]) * among / count, generator
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Forward passes in the run's precision, where sharding does not see to it."""
@@ -170,6 +215,10 @@ class Parallel:
         held = [value]
         dist.broadcast_object_list(held, src=0, device=self.device)
         return held[0]
+
+    def _context_group(self) -> dist.ProcessGroup:
+        sizes, names = (self.shares, self.config.context), ("share", "context")
+        return init_device_mesh(self.device.type, sizes, mesh_dim_names=names).get_group("context")
 
     def _mesh(self) -> DeviceMesh:
         over = self.config.shard_over or self.world

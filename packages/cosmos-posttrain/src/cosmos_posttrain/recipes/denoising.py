@@ -1,6 +1,7 @@
 """Objective of training diffusion world models (arXiv 2501.03575, section 5.1): clean clips out of noisy ones."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -81,14 +82,23 @@ class Denoising:
         return [ParameterGroup(parameters={n: v for n, v in used.items() if v.requires_grad})]
 
     def loss(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """``diffusion_loss`` of a batch, clips of one rate at a time, and how many samples could not be read so far."""
+        """``diffusion_loss`` of a batch, clips of one rate at a time, and how many samples could not be read so far.
+
+        Processes of a context share the frames of each clip; of pictures, each takes some.
+        """
         assert self._parallel is not None
-        x0, text = self._data(batch.video), self._text(batch.texts)
+        picture, own, factor, generator = batch.video.shape[2] == PICTURE_FRAMES, slice(None), 1.0, None
+        if picture:
+            own, factor, generator = self._parallel.own_pictures(len(batch.keys))
+        x0, text = self._data(batch.video[own]), self._text(batch.texts[own])
         found: dict[str, Tensor] = {}
-        for rate, rows in self._by_rate(batch).items():
-            part = diffusion_loss(self.world, x0[rows], text[rows], fps=rate, config=self._loss)
-            for name, value in part.items():
-                found[name] = found.get(name, torch.zeros(())) + value * (len(rows) / len(x0))
+        with nullcontext() if picture else self._parallel.frames_shared(self.world.net):
+            for rate, rows, share in self._by_rate(batch.rates[own], picture=picture):
+                part = diffusion_loss(
+                    self.world, x0[rows], text[rows], fps=rate, config=self._loss, generator=generator
+                )
+                for name, value in part.items():
+                    found[name] = found.get(name, torch.zeros(())) + value * (share * factor)
         return found | {"skipped": torch.tensor(batch.skipped)}
 
     def validate(self) -> dict[str, float | np.ndarray]:
@@ -154,12 +164,15 @@ class Denoising:
         nothing = torch.zeros(encoder.length, encoder.width)
         return torch.stack([(next(rows) if caption else nothing).to(self._parallel.device) for caption in captions])
 
-    def _by_rate(self, batch: Batch) -> dict[float | None, list[int]]:
+    def _by_rate(self, rates: Sequence[float | None], *, picture: bool) -> list[tuple[float | None, list[int], float]]:
+        """Rates, which rows have them, and the rows' share; as many in every process, for weights are gathered anew."""
+        assert self._parallel is not None
         found: dict[float | None, list[int]] = {}
-        for row, rate in enumerate(batch.rates):
-            key = None if batch.video.shape[2] == PICTURE_FRAMES else self._rate(rate)
-            found.setdefault(key, []).append(row)
-        return found
+        for row, rate in enumerate(rates):
+            found.setdefault(None if picture else self._rate(rate), []).append(row)
+        groups = [(rate, rows, len(rows) / len(rates)) for rate, rows in found.items()]
+        most = max(self._parallel.all(len(groups)))
+        return groups + [(*groups[0][:2], 0.0)] * (most - len(groups))
 
     def _rate(self, rate: float | None) -> float:
         """Frames per second; clips that do not say have those that the model was made for."""

@@ -11,8 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 import cosmos_diffusion
+from cosmos_diffusion import lora
 from cosmos_diffusion.defaults import Defaults
 from cosmos_diffusion.domains import Domains
+from cosmos_diffusion.lora import LoRAConfig
 from cosmos_diffusion.loss import LOSSES, LossConfig
 from cosmos_diffusion.text_encoders import ByteEncoderConfig, PrecomputedEncoder
 from cosmos_diffusion.world_model import WorldModel
@@ -21,7 +23,7 @@ from cosmos_posttrain.averages import Average
 from cosmos_posttrain.data import Source, Stream, StreamConfig, open_source
 from cosmos_posttrain.loop import LoopConfig, train
 from cosmos_posttrain.optimizers import OptimizerConfig
-from cosmos_posttrain.parallel import Parallel, ParallelConfig, named_parameters, processes, whole_tensor
+from cosmos_posttrain.parallel import Parallel, ParallelConfig, processes, whole_tensor
 from cosmos_posttrain.recipes.denoising import Denoising, Shown
 from cosmos_posttrain.recipes.latents import Latents, measure_domains
 from cosmos_posttrain.recipes.record import keep_record
@@ -43,6 +45,7 @@ class DiffusionRecipe:
     `tokenizer`: what makes latents, anything ``cosmos_tokenizer.load`` takes; it is not trained. `text_encoder`: one
     that is trained with the network, of captions; None for embeddings that are given, or none. `loss`: by default as
     the released networks of the kind were trained. `defaults`: what pipelines do with the finished model.
+    `lora`: adapters that are trained on `init`, whose own weights then stay as they are.
     `keep_latents`: gigabytes of latents that each process keeps, for clips that come again without another crop.
     """
 
@@ -54,6 +57,7 @@ class DiffusionRecipe:
     text_encoder: ByteEncoderConfig | None = None
     loss: LossConfig | None = None
     init: str | None = None
+    lora: LoRAConfig | None = None
     keep_latents: float = 0.0
     storage: Literal["float32", "float16", "bfloat16"] = "float32"
     validation_clips: int = 16
@@ -129,7 +133,8 @@ def run(
 ) -> Path:
     """Train ``recipe`` and write the averaged weights to ``out/model.safetensors``, which ``load`` takes.
 
-    Those of further moving averages go to ``out/model-NAME.safetensors``, such as ``model-width-0.1``.
+    Those of further moving averages go to ``out/model-NAME.safetensors``, such as ``model-width-0.1``. Adapters are
+    merged into these files, and lie beside them alone, in ``adapter.safetensors`` and ``adapter-NAME.safetensors``.
 
     Args:
         recipe: what to train.
@@ -149,7 +154,7 @@ def run(
         said = say if parallel.rank == 0 else _silent
         optimizers.check(recipe.loop.optimizer, parallel.device)
         source = open_source(data, say=said)
-        batches = Stream(source, recipe.data, rank=parallel.rank, world=parallel.world, workers=workers, say=say)
+        batches = Stream(source, recipe.data, rank=parallel.share, world=parallel.shares, workers=workers, say=say)
         world = _begin(recipe)
         codec = _codec(recipe, world)
         known = None if embeddings is None else _embeddings(embeddings, world)
@@ -172,8 +177,8 @@ def run(
         )
 
         def finish(path: Path) -> None:
-            finished = _whole(world)
-            if parallel.rank == 0:
+            finished = _whole(world, recipe.lora, path, parallel)
+            if finished is not None:
                 cosmos_diffusion.save(finished, path, storage=getattr(torch, recipe.storage))
 
         def other(average: Average) -> None:
@@ -191,15 +196,22 @@ def _begin(recipe: DiffusionRecipe) -> WorldModel:
     """The model to train: of random weights that follow from the seed, or of a checkpoint, with float32 masters."""
     torch.manual_seed(recipe.loop.seed)
     if recipe.init is None:
+        if recipe.lora is not None:
+            raise InputError("lora is given, and init is not: give a checkpoint to adapt (--init)")
         config = cosmos_diffusion.PRESETS[recipe.preset]
         return WorldModel(config, text_encoder=recipe.text_encoder, defaults=recipe.defaults)
-    world = cosmos_diffusion.load(recipe.init, dtype=torch.float32)
+    # Weights that stay as they are need no more digits than a pass has.
+    frozen_low = recipe.lora is not None and recipe.loop.parallel.precision == "bfloat16"
+    world = cosmos_diffusion.load(recipe.init, dtype=torch.bfloat16 if frozen_low else torch.float32)
     if world.text_encoder is None and recipe.text_encoder is not None:
         raise InputError(f"{recipe.init}: has no text encoder of its own: set text_encoder=null")
     if recipe.defaults is not None:
         world.defaults = recipe.defaults
     # What is loaded stays mapped from the file until it is written to.
     world.load_state_dict({name: value.clone() for name, value in world.state_dict().items()}, assign=True)
+    if recipe.lora is not None:
+        lora.add(world, recipe.lora)
+        world.uncertainty.requires_grad_(True)  # no part of what is generated, and new where a release left it out
     return world
 
 
@@ -274,18 +286,36 @@ def _some(
     source: Source, recipe: DiffusionRecipe, latents: Latents, parallel: Parallel
 ) -> Iterator[Float[Tensor, "B C t h w"]]:
     """This process's part of the latents of about as many clips as the statistics take."""
-    stream = Stream(source, recipe.data, rank=parallel.rank, world=parallel.world, say=_silent)
+    stream = Stream(source, recipe.data, rank=parallel.share, world=parallel.shares, say=_silent)
     for _ in range(-(-STATISTICS_CLIPS // recipe.data.batch)):
         yield latents(next(stream).video.to(parallel.device))
 
 
-def _whole(world: WorldModel) -> WorldModel:
-    """An unwrapped copy on the CPU; every process must ask."""
-    held = named_parameters(world) | dict(world.named_buffers(remove_duplicate=False))
-    state = {name: whole_tensor(value.detach()).cpu() for name, value in held.items()}
+def _whole(world: WorldModel, adapters: LoRAConfig | None, path: Path, parallel: Parallel) -> WorldModel | None:
+    """An unwrapped copy on the CPU, in the first process; every process must ask.
+
+    Adapters are merged into it, and written beside ``path``, where it will go.
+    """
+    first = parallel.rank == 0
+    state: dict[str, Tensor] = {}
+    for name, value in world.state_dict().items():
+        value = whole_tensor(value.detach())
+        if first:  # others let go of each
+            state[name] = value.cpu()
+    values = [whole_tensor(value.detach()).cpu() for value in lora.parameters(world).values()]
+    if not first:
+        return None
     encoder = None if world.text_encoder is None else world.text_encoder.config
-    copy = WorldModel(world.config, text_encoder=encoder, domains=world.domains, defaults=world.defaults)
-    copy.load_state_dict(state)
+    with torch.device("meta"):
+        copy = WorldModel(world.config, text_encoder=encoder, domains=world.domains, defaults=world.defaults)
+    copy.load_state_dict(state, assign=True)
+    if adapters is not None:
+        lora.add(copy, adapters)
+        for parameter, value in zip(lora.parameters(copy).values(), values, strict=True):
+            parameter.data = value
+        lora.save(copy, path.with_name(path.name.replace("model", "adapter", 1)))
+        lora.merge(copy)
+        lora.remove(copy)
     return copy.eval()
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cosmos_posttrain.recipes import diffusion, tokenizer
+from cosmos_posttrain.recipes import diffusion, stages, tokenizer
 from cosmos_posttrain.recipes.diffusion import DiffusionRecipe
 from cosmos_posttrain.recipes.tokenizer import TokenizerRecipe
 from cosmos_tokenizer import InputError
 
 Recipe = TokenizerRecipe | DiffusionRecipe
 
-RECIPES: Mapping[str, Recipe] = {**tokenizer.RECIPES, **diffusion.RECIPES}
+RECIPES: Mapping[str, Recipe] = {**tokenizer.RECIPES, **diffusion.RECIPES, **stages.RECIPES}
 
 
 def run(

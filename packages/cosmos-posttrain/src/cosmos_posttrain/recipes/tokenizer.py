@@ -57,6 +57,10 @@ class TokenizerRecipe:
             raise InputError(f"preset is {self.preset!r}: use one of {', '.join(PRESETS)}")
         if self.validation_clips < 0:
             raise InputError(f"validation_clips is {self.validation_clips}: give a number from 0 up")
+        if self.loop.parallel.context > 1:
+            raise InputError(
+                f"loop.parallel.context is {self.loop.parallel.context}: a tokenizer takes whole clips, leave it 1"
+            )
         if self.start == "pca" and self.init is None and self.loop.parallel.weights == "sharded":
             raise InputError(
                 "start is 'pca', whose masks on gradients sharded weights would lose: set "
