@@ -96,9 +96,11 @@ def test_page_links_to_files_that_exist_and_repeats_the_figures(
     assert demo.main(arguments) == 0
     out = tmp_path / "out"
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"open {out / 'index.html'}")
-    page = Page((out / "index.html").read_text("utf-8"))
-    links = [link for link in page.links if link != "data:,"]
-    assert len(links) >= 24
+    text = (out / "index.html").read_text("utf-8")
+    page = Page(text)
+    assert all(f'id="{link[1:]}"' in text for link in page.links if link.startswith("#"))
+    links = [link for link in page.links if link != "data:," and not link.startswith("#")]
+    assert len(links) >= 20
     assert [link for link in links if link.startswith(("/", "http")) or not (out / link).is_file()] == []
     models = json.loads((out / "metrics.json").read_text("utf-8"))["models"]
     assert list(models) == ["toy", "toy-discrete"]
