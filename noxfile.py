@@ -267,8 +267,8 @@ def bench(session: nox.Session) -> None:
     share(session)
     python(session, "scripts/footage.py", "--out", "data/footage", "--only", "bikes")
     for script in sorted(path for folder in folders("benchmarks") for path in Path(folder).glob("bench*.py")):
-        clip = ["--clip", "data/footage/bikes.mp4", *session.posargs] if script.name == "bench.py" else []
-        python(session, str(script), *clip)
+        clip = ["--clip", "data/footage/bikes.mp4"] if script.name == "bench.py" else []
+        python(session, str(script), *clip, *(session.posargs if script.name != "bench_ops.py" else []))
 
 
 @nox.session(venv_backend="none", default=False)

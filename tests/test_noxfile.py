@@ -94,7 +94,7 @@ def test_plain_nox_runs_every_check_but_neither_demo_training_nor_release(root):
 
 def test_closure_follows_siblings_and_one_command_installs_them_all(noxfile):
     assert noxfile.closure("cosmos-tokenizer") == ["cosmos-tokenizer"]
-    assert noxfile.closure("cosmos-posttrain") == ["cosmos-posttrain", "cosmos-tokenizer"]
+    assert noxfile.closure("cosmos-posttrain") == ["cosmos-posttrain", "cosmos-tokenizer", "cosmos-diffusion"]
     assert noxfile.editable(["cosmos-posttrain", "cosmos-tokenizer"], ["cosmos-posttrain"]) == [
         *("-e", "packages/cosmos-posttrain[test]"),
         *("-e", "packages/cosmos-tokenizer"),

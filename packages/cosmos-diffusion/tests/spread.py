@@ -3,7 +3,8 @@
     [torchrun --nproc-per-node N] python spread.py OUT CASES
 
 CASES is JSON, name to fields: `config` (fields beside the toy's), `inputs` (see `inputs`), `plan` (of which one process
-makes its own), `prepared`, `gradients`, `dtype`, `refused`. Every process writes what it found to `OUT/NAME-RANK.pt`.
+makes its own), `prepared`, `sampled` (a sample with a step cache of that threshold), `gradients`, `dtype`, `refused`.
+Every process writes what it found to `OUT/NAME-RANK.pt`.
 """
 
 import json
@@ -18,7 +19,15 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from cosmos_diffusion import PRESETS, DiT, DiTConfig
+from cosmos_diffusion.channels import Conditions
+from cosmos_diffusion.conditioning import begin_with
+from cosmos_diffusion.denoiser import Denoiser
+from cosmos_diffusion.guidance import Guidance
 from cosmos_diffusion.parallel import Plan, Team, processes
+from cosmos_diffusion.preconditioning import PRECONDITIONINGS
+from cosmos_diffusion.samplers import euler
+from cosmos_diffusion.sigmas import karras
+from cosmos_diffusion.step_cache import StepCache
 from cosmos_tokenizer import InputError
 
 
@@ -47,6 +56,29 @@ def inputs(net: DiT, *, batch: int = 2, frames: int = 5, per_frame: bool = False
     if config.trajectory_channels:
         given["trajectory"] = torch.randn(batch, 64, 3)
     return given
+
+
+def sampled(net: DiT, given: dict[str, Any], negative: Tensor, team: Team, cache: StepCache) -> Tensor:
+    """A guided sample that begins with a frame of each view, by a denoiser that knows of the team."""
+    latents, kind = given["latents"].detach(), PRECONDITIONINGS[net.config.prediction]
+    views = max(1, net.config.views)
+    generator = torch.Generator().manual_seed(2)
+    known = begin_with(kind, latents[:, :, :views], latents.shape[2], views=views, generator=generator)
+    told = {name: given[name] for name in Conditions._fields if name in given and name != "condition_mask"}
+    denoise = Denoiser(
+        net,
+        kind,
+        given["text"],
+        negative,
+        guidance=Guidance(weight=3),
+        fps=given["fps"],
+        given=known,
+        conditions=Conditions(**told),
+        guide_frames=True,
+        team=team,
+        cache=cache,
+    )
+    return euler(denoise, 80 * latents, karras(4))
 
 
 def mean(value: Tensor) -> Tensor:
@@ -81,8 +113,12 @@ def run(case: dict[str, Any]) -> dict[str, Any]:
                 prepared["c_noise"] = net.prepare_level(given["c_noise"], action=given.get("action"))
             return net(**given | {"text": text} | prepared)
 
+        cache = StepCache(case.get("sampled", 0))
         try:
-            if case["plan"].get("guidance"):
+            if "sampled" in case:
+                y = sampled(net, given, negative, team, cache)
+                found["reused"] = cache.reused
+            elif case["plan"].get("guidance"):
                 with_prompt, without = team.both(evaluate, given["text"], negative)
                 y = with_prompt + 3 * (with_prompt - without)
             else:

@@ -51,6 +51,18 @@ def formula(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool) -> Ten
 
 
 @SHAPES
+def test_a_bias_of_the_logarithm_counts_keys_several_times(rows: int, columns: int, heads: int, groups: int) -> None:
+    q, k, v = tensors(rows, columns, heads, groups)
+    counts = torch.arange(columns) % 4 + 1
+    again_k, again_v = (x.repeat_interleave(counts, dim=1) for x in (k, v))
+    found = attention(q, k, v, bias_S=counts.float().log())
+    torch.testing.assert_close(found, attention(q, again_k, again_v), atol=1e-5, rtol=1e-5)
+    for wrong in ({"backend": "flex"}, {"causal": True}):
+        with pytest.raises(InputError, match="attention with a bias"):
+            attention(q, k, v, bias_S=counts.float().log(), **wrong)
+
+
+@SHAPES
 @CAUSAL
 @pytest.mark.parametrize("backend", ["sdpa", "flex"])
 def test_torch_backends_are_the_formula(
@@ -135,3 +147,13 @@ def test_every_backend_is_the_formula_on_a_gpu(
     q, k, v = (value.to(torch.bfloat16) for value in tensors(rows, columns, heads, groups, 64))
     o = attention(q.cuda(), k.cuda(), v.cuda(), causal=causal, backend=backend)
     torch.testing.assert_close(o.cpu().double(), formula(q, k, v, causal), atol=2e-2, rtol=2e-2)
+
+
+def test_training_at_half_precision_on_a_cpu_attends_in_float32() -> None:
+    leaves = [x.bfloat16().requires_grad_() for x in tensors(7, 9, 4, 2)]
+    with torch.autocast("cpu", torch.bfloat16):
+        attention(*leaves).float().square().sum().backward()
+    fine = [x.detach().float().requires_grad_() for x in leaves]
+    attention(*fine).square().sum().backward()
+    for low, high in zip(leaves, fine, strict=True):
+        assert torch.equal(low.grad, high.grad.bfloat16())

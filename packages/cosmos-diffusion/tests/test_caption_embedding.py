@@ -94,6 +94,7 @@ def test_captions_of_a_folder(tmp_path: Path) -> None:
 
 def test_captions_of_json_lines(tmp_path: Path) -> None:
     lines = [{"name": "x", "caption": " a ball "}, {"id": 7, "prompt": "two\u2028boxes"}, {"text": "a seesaw"}]
+    lines[0] |= {"text": "another", "id": 8}
     path = tmp_path / "captions.jsonl"
     path.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n", "utf-8")
     assert read_captions(path) == {"x": "a ball", "7": "two\u2028boxes", "000003": "a seesaw"}
@@ -109,6 +110,7 @@ def test_captions_of_json_lines(tmp_path: Path) -> None:
         ('{"caption": 3}', "line 1: has no caption"),
         ('{"name": "../x", "caption": "a"}', "line 1: no file can have the name '../x'"),
         ('{"name": "", "caption": "a"}', "line 1: no file can have the name ''"),
+        (f'{{"name": "{"x" * 201}", "caption": "a"}}', "line 1: no file can have the name 'xxx"),
         ('{"name": "x", "caption": "a"}\n{"name": "x", "caption": "b"}', "line 2: the name 'x' stands there twice"),
     ],
 )

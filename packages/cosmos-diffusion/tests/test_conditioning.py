@@ -91,6 +91,16 @@ def test_at_levels_below_the_noise_shown_frames_are_found(monkeypatch: pytest.Mo
     assert torch.equal(world.denoise(x, 0.51, text, fps=24, given=given)[:, :, :2], given.latents[:, :, :2])
 
 
+def test_frames_may_be_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = WorldModel(VIDEO)
+    told = identity(world, monkeypatch)
+    known = torch.randn(1, 16, 2, 4, 4)
+    given = world.given(known, 3, augment=0)
+    x, text = torch.randn(1, 16, 3, 4, 4), torch.zeros(1, 3, VIDEO.text_width)
+    assert torch.equal(world.denoise(x, 1e-3, text, fps=24, given=given)[:, :, :2], known)
+    torch.testing.assert_close(told[-1]["seen"][:, :, :2], known / 0.5)
+
+
 def test_every_view_begins_with_its_own_frames() -> None:
     known = torch.randn(2, 16, 6, 4, 4)
     given = begin_with(PRECONDITIONINGS["flow"], known, 12, views=3)
@@ -109,6 +119,7 @@ def test_each_clip_may_have_another_number_of_given_frames() -> None:
     [
         (VIDEO, 2, {}, "2 latent frames are given of 2"),
         (VIDEO, 4, {"views": 3}, "3 views need multiples of 3"),
+        (VIDEO, 5, {"views": 2}, "2 views need multiples of 2"),
         (VIDEO, 4, {"augment": -0.1}, "augment is -0.1"),
         (KINDS[1], 4, {"augment": 0.1}, "shown given frames as they are"),
     ],

@@ -26,6 +26,7 @@ def test_presets_come_back_from_json(name: str) -> None:
         ({"grid": (16, 31, 32)}, "grid is"),
         ({"rope_ratio": (1.0, 0.0, 1.0)}, "rope_ratio is"),
         ({"mlp_ratio": -1.0}, "mlp_ratio is -1.0"),
+        ({"mlp_ratio": 0.02}, "mlp_ratio is 0.02: of width 48"),
         ({"position": "sine"}, "position is 'sine': use learned or sincos or none"),
         ({"condition_mask": 1}, "condition_mask is 1"),
         ({"trajectory_channels": 6}, "set views"),

@@ -158,6 +158,7 @@ def test_a_config_json_that_was_changed_is_believed(randomised: Callable, tmp_pa
         ({"_class_name": "CosmosControlNetModel"}, "only CosmosTransformer3DModel is read"),
         ({"controlnet_block_every_n": 7}, "controlnet_block_every_n 7"),
         ({"img_context_dim_in": 1152}, "img_context_dim_in 1152"),
+        ({"in_channels": 18}, "in_channels 18 and out_channels 16"),
         ({"in_channels": 19}, "in_channels 19 and out_channels 16"),
         ({"num_layers": "two"}, "num_layers 'two'"),
         ({"num_layers": 3}, r"transformer_blocks\.2\..* is missing"),

@@ -1,5 +1,6 @@
 """Embeddings in files: ours and pickled arrays come back, no pickle runs code, and damage is one line."""
 
+import codecs
 import os
 import pickle
 import re
@@ -68,6 +69,7 @@ class Evil:
         (Evil(os.mkdir, "owned"), "asks for posix.mkdir"),
         (Evil(eval, "__import__('os').mkdir('owned')"), r"asks for \w+\.eval"),
         (Evil(np.load, "owned"), "asks for numpy"),
+        (Evil(codecs.encode, "owned", "rot13"), "asks for text as 'rot13'"),
     ],
 )
 @pytest.mark.parametrize("protocol", [0, 5])
@@ -98,6 +100,7 @@ def test_every_cut_of_a_pickle_is_named(protocol: int) -> None:
     ("text", "says"),
     [
         (torch.randn(2, 3, 4), r"float32 of shape \(2, 3, 4\)"),
+        (torch.randn(3, 0), r"float32 of shape \(3, 0\)"),
         (torch.arange(12).view(3, 4), "int64"),
         (torch.tensor([[1.0, float("nan")]]), "not finite"),
     ],

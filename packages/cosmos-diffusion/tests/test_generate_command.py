@@ -240,6 +240,19 @@ def test_an_interrupt_leaves_nothing_half_written(run: Run, monkeypatch: pytest.
     assert (code, left(), err.count("\n")) == (130, set(), 1)
 
 
+def test_of_several_processes_only_the_first_writes(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["generate", "--model", "world.safetensors", "--out", "next.mp4", "--frames", "9", "--json"]
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 1)
+    for rank, files in ((1, set()), (0, {"next.mp4", "next.json"})):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        assert main(words) == 0
+        assert left() == files
+        assert bool(capsys.readouterr().out) == bool(files)
+
+
 def test_names_of_samplers_are_the_command_s(run: Run) -> None:
     assert set(request.SAMPLERS) == {"euler", "heun", "res_2ab", "dpmpp_2m", "unipc"}
     assert all(getattr(samplers, name) is sampler for name, sampler in request.SAMPLERS.items())

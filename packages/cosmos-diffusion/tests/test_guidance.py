@@ -9,7 +9,7 @@ from cosmos_tokenizer import InputError
 
 def test_conventions_are_as_they_say() -> None:
     cond, uncond = torch.randn(2, 3, 5)
-    torch.testing.assert_close(Guidance(weight=7)(cond, uncond), cond + 7 * (cond - uncond))
+    torch.testing.assert_close(Guidance()(cond, uncond), cond + 7 * (cond - uncond))
     between = Guidance(weight=2.5, convention="between")
     torch.testing.assert_close(between(cond, uncond), uncond + 2.5 * (cond - uncond))
     torch.testing.assert_close(Guidance(weight=1.5)(cond, uncond), between(cond, uncond))
@@ -27,6 +27,7 @@ def test_guidance_acts_where_it_does_anything_within_its_interval() -> None:
     ("change", "says"),
     [
         ({"weight": float("nan")}, "guidance is nan"),
+        ({"weight": float("-inf")}, "guidance is -inf"),
         ({"low": 2, "high": 2}, "between 2 and 2"),
         ({"low": -1}, "between -1"),
     ],

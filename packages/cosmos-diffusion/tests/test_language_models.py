@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from cosmos_diffusion import quantised
 from cosmos_diffusion.chat import Chat, Sampling, open_chat
 from cosmos_diffusion.chat_local import LocalChat
 from cosmos_diffusion.embed_command import add_embed_arguments, embed
 from cosmos_diffusion.embedding_files import read_embedding
+from cosmos_diffusion.quantised import QuantisedLinear
 from cosmos_diffusion.text_encoders import PrecomputedEncoder, T5Encoder, TextEncoder, check_text_encoder
-from cosmos_diffusion.text_encoders.int8 import Int8Linear
 from cosmos_diffusion.text_encoders.padding import trimmed
 from cosmos_tokenizer import InputError
 
@@ -111,10 +112,12 @@ def test_t5_in_fewer_bits_is_near(t5: Path, weights: Any) -> None:
 
 
 def test_t5_in_eight_bits_holds_no_other_linear_layers(t5: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = T5Encoder(t5, weights="int8")
+    encoder, made, make = T5Encoder(t5, weights="int8"), [], quantised.dequantised
+    monkeypatch.setattr(quantised, "dequantised", lambda *given: made.append(0) or make(*given))
     encoder.encode(PROMPTS)
+    assert len(made) == 2 * 6  # one time each, though transformers asks some for their dtype first
     kinds = encoder._model.run(lambda model: [type(part) for part in model.modules()])
-    assert kinds.count(Int8Linear) == 2 * 6
+    assert kinds.count(QuantisedLinear) == 2 * 6
     assert torch.nn.Linear not in kinds
 
 
@@ -177,6 +180,10 @@ def test_damaged_weights_are_named(t5: Path) -> None:
         T5Encoder(t5).encode(PROMPTS)
     path.write_bytes(whole)
     state = load_file(path)
+    name = "encoder.block.1.layer.1.DenseReluDense.wo.weight"
+    save_file(state | {name: torch.full_like(state[name], torch.inf)}, path, {"format": "pt"})
+    with pytest.raises(InputError, match=r"t5: encoder\.block\.1\.layer\.1\.DenseReluDense\.wo: a weight holds NaN"):
+        T5Encoder(t5, weights="int8").encode(PROMPTS)
     del state["encoder.block.1.layer.0.SelfAttention.k.weight"]
     save_file(state, path, {"format": "pt"})
     with pytest.raises(InputError, match=r"1 weights are missing or misshapen, the first encoder\.block\.1\.layer\.0"):
@@ -234,6 +241,7 @@ def test_the_command_embeds_a_folder(t5: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 TEMPLATE = (
+    "{% if add_generation_prompt %}. {% endif %}"
     "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}{% for part in m.content %}"
     "{% if part.type == 'image' %}[IMG] {% else %}{{ part.text }}{% endif %}"
     "{% endfor %}{% endif %}{% endfor %}"
@@ -254,7 +262,7 @@ def llama(tmp_path: Path, randomised: Callable) -> Path:
         bos_token_id=None,
     )
     randomised(transformers.LlamaForCausalLM(config)).save_pretrained(tmp_path / "llama")
-    words = tokenizer(ending=False)
+    words = tokenizer(ending=True)  # the mark of the end is for the template to write, and it writes none
     words.chat_template = TEMPLATE
     words.save_pretrained(tmp_path / "llama")
     return tmp_path / "llama"
@@ -263,7 +271,7 @@ def llama(tmp_path: Path, randomised: Callable) -> Path:
 def greedy(folder: Path, prompt: str, count: int) -> str:
     """An answer, token by token, by transformers' own forward."""
     model = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    ids = [WORDS.index(word) for word in prompt.split()]
+    ids = [WORDS.index(word) for word in [".", *prompt.split()]]
     made: list[int] = []
     while len(made) < count and (not made or made[-1] != 1):
         with torch.no_grad():
@@ -278,6 +286,14 @@ def test_a_local_model_answers_greedily(llama: Path) -> None:
     assert answers == {prompt: greedy(llama, prompt, 5) for prompt in PROMPTS}
     assert len(set(answers.values())) > 1
     assert isinstance(open_chat(str(llama)), LocalChat)
+
+
+def test_a_model_that_says_nothing_is_named(llama: Path) -> None:
+    state = load_file(llama / "model.safetensors")
+    state["model.norm.weight"].zero_()  # all words alike, and the first of them is no word
+    save_file(state, llama / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="llama: gave an empty answer"):
+        LocalChat(llama, weights="float32").reply("a", None, GREEDY)
 
 
 def test_a_model_that_takes_no_pictures_says_so(llama: Path) -> None:
@@ -352,6 +368,7 @@ def test_a_model_that_takes_pictures_sees_them(llava: Path, monkeypatch: pytest.
     pictures = [np.full((20, 30, 3), level, np.uint8) for level in (0, 255)]
     answers = [chat.reply("a red ball", picture, GREEDY) for picture in (*pictures, pictures[0])]
     assert answers[0] == answers[2]
+    assert seen[0]["input_ids"][0, 0] == WORDS.index(".")  # what the template begins an answer's prompt with
     dark, bright, again = (given["pixel_values"] for given in seen)
     assert dark.shape == (1, 3, 16, 16)
     assert torch.equal(dark, again)

@@ -13,6 +13,7 @@ from cosmos_diffusion.conditioning import Given
 from cosmos_diffusion.domains import Domains
 from cosmos_diffusion.loss import LOSSES, LossConfig, diffusion_loss
 from cosmos_diffusion.noise import TrainingLevels
+from cosmos_diffusion.uncertainty import Uncertainty
 from cosmos_diffusion.world_model import WorldModel
 from cosmos_tokenizer import InputError, LatentStatistics
 
@@ -68,6 +69,23 @@ def test_noise_has_the_level_of_its_clip(told: list[dict]) -> None:
     torch.testing.assert_close((told[0]["x"] - x0).flatten(1).std(1), sigma, rtol=0.08, atol=0)
     levels = PLAIN.levels.sample(6, frames=4, generator=seeded())
     assert torch.equal(sigma, levels)
+
+
+def test_frames_of_a_view_decide_its_noise_and_what_may_be_given(told: list[dict]) -> None:
+    world = silent(replace(VIDEO, views=2, position="sincos"))
+    x0, config = torch.randn(6, 16, 6, 4, 4), replace(PLAIN, given=(2,))
+    diffusion_loss(world, x0, torch.zeros(6, 4, 32), fps=24, config=config, generator=seeded())
+    assert torch.equal(told[0]["sigma"], PLAIN.levels.sample(6, frames=3, generator=seeded()))
+    assert told[0]["given"].mask[0, 0, :, 0, 0].tolist() == [1, 1, 0] * 2
+
+
+def test_clips_in_half_precision_are_noised_in_float32(told: list[dict]) -> None:
+    x0, text = torch.randn(3, 16, 2, 4, 6).to(torch.bfloat16), torch.randn(3, 5, 32)
+    world, config = silent(VIDEO), replace(PLAIN, given=(1,))
+    low, exact = (diffusion_loss(world, x, text, fps=24, config=config, generator=seeded()) for x in (x0, x0.float()))
+    assert told[0]["x"].dtype == torch.float32
+    assert torch.equal(told[0]["given"].shown, told[1]["given"].shown)
+    assert torch.equal(low["loss"], exact["loss"])
 
 
 def test_given_frames_add_no_error() -> None:
@@ -184,6 +202,27 @@ def test_pictures_and_videos_come_to_one_scale() -> None:
         torch.testing.assert_close(domains.to_latents(data, picture=one), z, atol=1e-4, rtol=1e-4)
 
 
+def test_uncertainty_is_linear_on_fixed_waves_of_every_rate() -> None:
+    uncertainty = Uncertainty()
+    c_noise = torch.randn(5)
+    waves = math.sqrt(2) * torch.cos(c_noise[:, None] * uncertainty.frequencies + uncertainty.phases)
+    torch.testing.assert_close(uncertainty(c_noise), waves @ uncertainty.linear.weight[0])
+    many = [Uncertainty() for _ in range(40)]
+    frequencies, phases = (torch.cat([getattr(one, name) for one in many]) for name in ("frequencies", "phases"))
+    assert frequencies.std().item() == pytest.approx(2 * math.pi, rel=0.05)
+    assert phases.min() >= 0
+    assert 6.2 < phases.max() <= 2 * math.pi
+    assert phases.std().item() == pytest.approx(2 * math.pi / math.sqrt(12), rel=0.05)
+
+
+def test_released_losses_are_scaled_and_shown_noise_as_published() -> None:
+    assert {name: config.scale for name, config in LOSSES.items()} == {"edm": 10, "flow": 10, "rectified": 1}
+    assert [name for name, config in LOSSES.items() if config.uncertainty] == ["edm"]
+    for config in LOSSES.values():
+        assert (config.given, config.augment_mean, config.augment_std) == ((0, 1, 2), -3.0, 2.0)
+        assert config.text_dropout == 0
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_released_settings_are_the_default(name: str) -> None:
     world = silent(replace(VIDEO, prediction=name))
@@ -203,6 +242,7 @@ def test_the_released_settings_are_the_default(name: str) -> None:
         ({"text_dropout": 1.1}, "text_dropout is 1.1"),
         ({"given": ()}, r"given is \(\)"),
         ({"given": (-1,)}, r"given is \(-1,\)"),
+        ({"augment_mean": float("-inf")}, "augment_mean is -inf"),
         ({"augment_std": -2.0}, "augment_std is -2.0"),
     ],
 )

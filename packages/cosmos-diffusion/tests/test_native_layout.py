@@ -98,7 +98,8 @@ def test_every_presets_keys_go_both_ways_and_say_its_config(name: str) -> None:
     state, weights = model.state_dict(), native(model)
     assert len(weights) == len(state)
     file = NativeFile(weights)
-    assert file.config(None) == PRESETS[name]
+    given = PRESETS[name] if name.startswith("nano") else None  # what shapes do not say is as released
+    assert file.config(given) == PRESETS[name]
     assert {ours: weights[place].shape for ours, place in file.places(state).items()} == {
         ours: value.shape for ours, value in state.items()
     }
@@ -107,9 +108,13 @@ def test_every_presets_keys_go_both_ways_and_say_its_config(name: str) -> None:
 def test_conditionings_have_their_published_keys() -> None:
     with torch.device("meta"):
         views = native(WorldModel(VIEWS))
-        action = native(WorldModel(replace(VIDEO, action_numbers=7)))
+        action = native(WorldModel(replace(VIDEO, action_numbers=7, position="none")))
         tokens = native(WorldModel(replace(TEXT, token_channels=8, token_codes=50)))
     shapes = {name: tuple(value.shape) for name, value in (views | action | tokens).items()}
+    old = "net.blocks.block1.blocks.2.block.layer1.weight"  # names go with the prediction, positions or none
+    assert old in views
+    assert old in action
+    assert old in tokens
     for name, shape in {
         "net.view_embeddings.weight": (3, 5),
         "net.repeat_frame_embedding.weight": (5, 1),
@@ -192,6 +197,9 @@ SHAPES: dict[str, DiTConfig] = {
     "text": NARROW,
     "video": replace(NARROW, condition_mask=True),
     "camera": replace(NARROW, condition_mask=True, camera_channels=6),
+    "camera alone": replace(NARROW, camera_channels=6),
+    "camera, no padding": replace(NARROW, padding_mask=False, camera_channels=6),
+    "wide": replace(NARROW, width=6000, heads=50, mlp_ratio=4.0, rope_ratio=(2.0, 2.0, 2.0)),
     "no padding": replace(NARROW, padding_mask=False, latent_channels=8),
     "views": replace(NARROW, views=5, view_channels=3, position="sincos", grid=(128, 240, 240)),
     "path": replace(NARROW, views=5, trajectory_channels=9, position="sincos", grid=(128, 240, 240)),
@@ -287,8 +295,18 @@ def test_the_first_bad_key_is_named(
         load(tmp_path)
 
 
+def test_heads_that_do_not_share_the_width_out_are_named(randomised: Callable, tmp_path: Path) -> None:
+    weights = native(randomised(WorldModel(TEXT)))
+    for name in weights:
+        if re.search(r"to_[qk]\.1", name):
+            weights[name] = torch.zeros(25)
+    torch.save(weights, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"to_q\.1\.weight has shape \(25,\), which no network here has"):
+        load(tmp_path)
+
+
 def test_a_file_of_blocks_cut_off_is_named(randomised: Callable, tmp_path: Path) -> None:
     weights = native(randomised(WorldModel(TEXT)))
     torch.save({name: value for name, value in weights.items() if ".blocks." not in name}, tmp_path / "model.pt")
-    with pytest.raises(InputError, match=r"key net\.blocks\.0\..*|key net\.blocks\.block0\.blocks\.0.* is missing"):
+    with pytest.raises(InputError, match=r"key net\.blocks\.block0\.blocks\.0.* is missing"):
         load(tmp_path)

@@ -6,9 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cosmos_diffusion import PRESETS, DiT, DiTConfig
 from cosmos_diffusion.diffusers_layout import name_there
+from cosmos_diffusion.nn import axis_widths, frequencies, grid_angles, rotate, rotation
+from cosmos_diffusion.positions import RotaryGrid
 from cosmos_tokenizer import InputError
 
 TOY, VIDEO = PRESETS["toy"], PRESETS["toy-video"]
@@ -33,6 +38,7 @@ PARAMETERS = {
     "predict2-14b-video2world": 14_265_285_632,
     "predict2.5-2b": 2_059_174_912,
     "predict2.5-14b": 14_368_047_104,
+    "nano-video2world": 3_648_576,
     "toy": 99_120,
     "toy-video": 99_312,
 }
@@ -90,6 +96,48 @@ def test_what_is_prepared_gives_the_same_bits(random_net: Callable, config: DiTC
     with torch.no_grad():
         prepared = net.prepare_level(c_noise), net.prepare_text(text, views=max(1, config.views))
         assert torch.equal(net(x, *prepared, fps=24, **given), net(x, c_noise, text, fps=24, **given))
+
+
+class NoCopies(TorchDispatchMode):
+    """Fails where something made on the host is used with what is on the device, for which the device would wait."""
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: tuple, args: tuple = (), kwargs: dict | None = None
+    ) -> object:
+        for value in tree_leaves((args, kwargs)):
+            assert not isinstance(value, Tensor) or value.is_meta, f"{func} takes a tensor of the host"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("config", [TOY, VIDEO, PREDICT25, VIEWS], ids=["text", "video", "2.5", "views"])
+def test_nothing_is_made_on_the_host(config: DiTConfig) -> None:
+    with torch.device("meta"):
+        net = DiT(config)
+        x, c_noise, text, given = inputs(config, 2, 6, 4, 6)
+    with torch.no_grad():
+        prepared = net.prepare_level(c_noise), net.prepare_text(text.repeat(1, 3, 1), views=max(1, config.views))
+        with NoCopies():
+            with pytest.raises(AssertionError, match="of the host"):
+                torch.zeros(2, device="cpu").to("meta")
+            net(x, *prepared, fps=24, **given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotations_of_the_last_grid_are_kept_in_float32(dtype: torch.dtype) -> None:
+    grid = RotaryGrid(VIDEO).to(dtype)
+    rates = tuple(frequencies(width, ratio) for width, ratio in zip(axis_widths(24), VIDEO.rope_ratio, strict=True))
+    at = {"views": 1, "device": torch.device("cpu")}
+    with torch.inference_mode():
+        first = grid((3, 2, 5), 30, **at)
+    assert grid((3, 2, 5), 30, **at) is first
+    for fps, start in ((30, 0), (10, 0), (10, 2), (None, 0)):
+        frames = torch.arange(3.0) + start
+        frames = frames if fps is None else frames / fps * 24
+        wanted = rotation(grid_angles((frames, torch.arange(2.0), torch.arange(5.0)), rates))
+        found = grid((3, 2, 5), fps, **at, first=start)
+        assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+    x = torch.randn(1, 30, 2, 24, requires_grad=True)
+    rotate(x, first).sum().backward()  # made while sampling, used in training
 
 
 def test_padded_text_takes_part(random_net: Callable) -> None:

@@ -41,6 +41,19 @@ def test_rectified_time_is_logit_normal_and_shifted() -> None:
     torch.testing.assert_close(time, 5 * plain / (1 + 4 * plain), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["edm", "flow"])
+def test_released_levels_grow_with_the_frames_and_flows_have_a_tail(name: str) -> None:
+    sigma = TRAINING_LEVELS[name].sample(COUNT, frames=16, generator=seeded())
+    near = sigma[sigma < 200].log()
+    assert near.median().item() == pytest.approx(math.log(4), abs=0.03)
+    assert (near > math.log(100)).sum() / COUNT < 0.002
+    far = sigma[sigma >= 200]
+    assert len(far) / COUNT == pytest.approx(0.05 if name == "flow" else 0.0, abs=0.005)
+    if name == "flow":
+        assert 200 <= far.min() < 210
+        assert 9e4 < far.max() <= 1.0001e5
+
+
 def test_draws_follow_from_the_generator() -> None:
     levels = TRAINING_LEVELS["flow"]
     one, same = (levels.sample(7, frames=3, generator=seeded(5)) for _ in range(2))
@@ -55,7 +68,9 @@ def test_draws_follow_from_the_generator() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"mean": float("nan")}, "mean is nan"),
         ({"std": -1.0}, "std is -1.0"),
+        ({"std": float("inf")}, "std is inf"),
         ({"shift": 0.0}, "shift is 0.0"),
         ({"tail": 1.5}, "tail is 1.5"),
         ({"tail_range": (5.0, 2.0)}, "tail_range is"),

@@ -28,6 +28,7 @@ class LateLane:
         self.log: list[str] = []
         self.pages: list[int] = []
         self.places = 0
+        self.on_their_way: set[int] = set()
 
     def host(self, size: int) -> Tensor:
         memory = torch.empty(size, dtype=torch.uint8)
@@ -42,12 +43,14 @@ class LateLane:
         index = self.pages.index(page.data_ptr())
         self.log.append(f"load {index}")
         place.fill_(255)
-        arrived = False
+        number, arrived = len(self.log), False
+        self.on_their_way.add(number)
 
         def wait() -> None:
             nonlocal arrived
             if not arrived:
                 place.copy_(page)
+                self.on_their_way.discard(number)
             arrived = True
 
         return wait
@@ -161,11 +164,18 @@ def test_a_turn_given_up_is_taken_again(random_net: Callable) -> None:
     expected, lane = net(*given, fps=24), LateLane()
     with Pager(net, list(net.blocks), lane) as pager:
         net(*given, fps=24)
+        assert lane.on_their_way
         assert pager.to("cpu").resident == ()
+        assert not lane.on_their_way  # whose places are free now
         with pytest.raises(InputError, match="not on cpu:0: call"):
             net(*given, fps=24)
         assert torch.equal(pager.to(lane.device).net(*given, fps=24), expected)
         assert len(pager.resident) == 2
+        for _ in range(2):  # the same block in its turn before and after
+            level = net.blocks[4].tables(net.noise_level(given[1]))
+            assert 4 in pager.resident
+            pager.to("cpu").to(lane.device)
+        assert torch.equal(level, net.prepare_level(given[1]).blocks[4])
         with pytest.raises(InputError, match="paged to cpu:0, and was to go to meta"):
             pager.to("meta")
 

@@ -121,6 +121,12 @@ def test_a_plan_talks_as_little_as_it_can(processes: int, guided: bool, wanted: 
     assert plan.processes == processes
 
 
+def test_as_many_processes_as_frames_or_heads_fit() -> None:
+    config = replace(TOY, heads=4)
+    assert plan_for(config, 4, frames=4, guided=False).context == 4
+    assert plan_for(config, 8, frames=5, guided=True, method="ulysses") == Plan(guidance=2, context=4, method="ulysses")
+
+
 def test_a_plan_that_cannot_be_names_the_way_out() -> None:
     config = replace(TOY, heads=4)
     with pytest.raises(InputError, match="10 processes are too many for 4 latent frames: start at most 8, or make a"):

@@ -22,6 +22,8 @@ PATCHED = {"config": {"patch": [2, 2, 2], "condition_mask": False}, "inputs": {"
 WIDE = {"config": {"width": 72, "heads": 3, "trajectory_channels": 4, "views": 2, "position": "sincos"}}
 RING, ULYSSES = {"context": 2, "method": "ring"}, {"context": 2, "method": "ulysses"}
 TRAINED = {"gradients": True}
+SHORT = {"inputs": {"batch": 1, "frames": 3}}
+FLOW = {"position": "none", "rope_fps": False, "prediction": "flow"}
 
 TWO: dict[str, dict[str, Any]] = {
     "ring": {"plan": RING, **TRAINED},
@@ -37,6 +39,10 @@ TWO: dict[str, dict[str, Any]] = {
     "guidance": {"plan": {"guidance": 2}, **TRAINED},
     "sharded": {"plan": {**RING, "sharded": True}},
     "sharded, prepared": {"plan": {"guidance": 2, "sharded": True}, "prepared": True},
+    "guided sample": {"plan": {"guidance": 2}, **SHORT, "sampled": 0},
+    "guided sample, levels of frames": {"plan": {"guidance": 2}, "config": FLOW, **SHORT, "sampled": 0},
+    "sample, ring, reused": {"plan": RING, **SHORT, "sampled": 1e9},
+    "guided sample, views, sharded, reused": {"plan": {"guidance": 2, "sharded": True}, **VIEWS, "sampled": 0.4},
 }
 LOW: dict[str, dict[str, Any]] = {
     name: {"plan": plan, "dtype": "bfloat16", **TRAINED} for name, plan in (("ring", RING), ("ulysses", ULYSSES))
@@ -108,6 +114,12 @@ def test_half_precision_is_near(method: str, two: dict[str, list[Any]], alone: d
     assert found[0]["y"].dtype == torch.bfloat16
     assert torch.equal(found[0]["y"], found[1]["y"])
     assert (found[0]["y"].float() - wanted["y"]).abs().max() < 0.05 * wanted["y"].abs().max()
+
+
+def test_processes_reuse_the_same_steps(two: dict[str, list[Any]], alone: dict[str, Any]) -> None:
+    for case, least in (("sample, ring, reused", 3), ("guided sample, views, sharded, reused", 1)):
+        assert {row["reused"] for row in two[case]} == {alone[case]["reused"]}
+        assert alone[case]["reused"] >= least
 
 
 def test_each_process_holds_its_part_of_the_blocks(two: dict[str, list[Any]], four: dict[str, list[Any]]) -> None:

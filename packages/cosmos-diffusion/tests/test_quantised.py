@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cosmos_diffusion import PRESETS, DiT
+from cosmos_diffusion import PRESETS, DiT, quantised
 from cosmos_diffusion.nn import Linear
 from cosmos_diffusion.quantised import FORMS, QuantisedLinear, dequantise, quantise, quantise_like
 from cosmos_tokenizer import InputError, tensor_files
@@ -85,6 +85,7 @@ def test_a_released_net_takes_a_byte_a_weight(form: str, preset: str, billions: 
 def test_a_file_gives_the_same_bits_back(random_net: Callable, tmp_path: Path, form: str, device: str) -> None:
     net, given = random_net(VIDEO).to(device, torch.bfloat16), inputs(device)
     quantise(net, form, skip=("noise",))
+    assert type(net.noise.up) is Linear
     save_file(net.state_dict(), tmp_path / "net.safetensors")
     state, _ = tensor_files.read(tmp_path / "net.safetensors")
     with torch.device("meta"):
@@ -127,6 +128,7 @@ def test_weights_come_back_as_they_were_used(random_net: Callable, form: str) ->
         assert torch.equal(net(*given, fps=24), expected)
     assert list(net.state_dict()) == names
     assert all(value.requires_grad for value in net.parameters())
+    assert not any(part.training for part in net.modules())  # as before
 
 
 @FORM
@@ -144,10 +146,47 @@ def test_gradients_pass_through_to_what_is_trained_beside(form: str) -> None:
     assert layer.bias.grad is not None
 
 
+@FORM
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_pieces_of_a_weight_make_the_whole(form: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = QuantisedLinear(Linear(37, 29).to(dtype), form)
+    codes = layer.codes if form == "int8" else layer.codes.view(torch.float8_e4m3fn)
+    expected = (codes.float() * layer.scale[:, None]).to(dtype)
+    for at_once in (1, 100, 1 << 20):
+        monkeypatch.setattr(quantised, "_AT_ONCE", at_once)
+        assert torch.equal(quantised.dequantised(layer.codes, layer.scale, dtype), expected)
+
+
+def test_a_weight_is_made_where_something_computes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, made = QuantisedLinear(Linear(7, 5).to(torch.bfloat16), "int8"), []
+    exact, make = quantised.dequantised(layer.codes, layer.scale, layer.dtype), quantised.dequantised
+    monkeypatch.setattr(quantised, "dequantised", lambda *given: made.append(0) or make(*given))
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    assert (weight.dtype, weight.shape, weight.device) == (torch.bfloat16, (5, 7), torch.device("cpu"))
+    assert not made
+    assert torch.equal(weight, exact)
+    assert torch.equal(torch.cat([weight, weight]).float(), torch.cat([exact, exact]).float())
+    assert len(made) == 3
+    layer(torch.randn(3, 7, dtype=torch.bfloat16))
+    assert len(made) == 4
+
+
+def test_linear_layers_of_any_network_are_brought_to_eight_bits() -> None:
+    net = nn.Sequential(nn.Linear(4, 6), nn.Sequential(nn.ReLU(), nn.Linear(6, 4, bias=False)), nn.LayerNorm(4))
+    x = torch.randn(9, 4)
+    expected = net(x)
+    quantise(net, "int8")
+    kinds = [type(part).__name__ for part in (net[0], net[1][1], net[2])]
+    assert kinds == ["QuantisedLinear", "QuantisedLinear", "LayerNorm"]
+    assert 0 < (net(x) - expected).norm() < 0.03 * expected.norm()
+
+
 def test_zero_channels_stay_zero_and_a_broken_weight_is_named(random_net: Callable) -> None:
     layer = Linear(5, 4)
     layer.weight.data[2] = 0
-    assert not QuantisedLinear(layer, "int8").weight[2].any()
+    for form in FORMS:
+        assert torch.equal(QuantisedLinear(layer, form).weight[2], torch.zeros(5))
     net = random_net(VIDEO)
     net.blocks[1].up.weight.data[3, 5] = float("nan")
     with pytest.raises(InputError, match="^blocks.1.up: a weight holds NaN"):

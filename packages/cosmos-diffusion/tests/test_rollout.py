@@ -59,6 +59,7 @@ def test_frames_follow_one_another_and_are_as_many_as_were_asked_for(frames: int
     assert numbers(torch.cat([chunk.video for chunk in chunks], dim=2)) == list(range(frames))
     assert [chunk.first for chunk in chunks] == [int(chunk.video[0, 0, 0, 0, 0]) for chunk in chunks]
     assert [call["known"] for call in maker.calls] == [known, *[9] * (len(chunks) - 1)]
+    assert [chunk.given for chunk in chunks] == [call["known"] for call in maker.calls]
     assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
     assert {chunk.chunks for chunk in chunks} == {len(chunks)} == {chunks_of(frames, chunk=25, overlap=9)}
     assert len(chunks) == {1: 1, 24: 1, 25: 1, 26: 2, 41: 2, 42: 3, 70: 4}[frames]

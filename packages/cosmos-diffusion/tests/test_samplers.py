@@ -198,6 +198,33 @@ def test_churn_keeps_the_distribution_and_follows_its_generator(sampler: Callabl
     assert one.std().item() == pytest.approx(target.deviation.item(), rel=0.08)
 
 
+def test_noise_is_put_back_as_far_and_where_it_is_told() -> None:
+    churn = Churn(amount=3, low=0.5, high=2)
+    assert [churn.raised(sigma, 12) for sigma in (0.49, 0.5, 1.0, 2, 2.01)] == [0.49, 0.625, 1.25, 2.5, 2.01]
+    assert Churn(amount=60).raised(3.0, 12) == pytest.approx(3 * math.sqrt(2))
+    x = torch.zeros(20000, dtype=torch.float64)
+    found = euler(lambda x, sigma: 0 * x, x, [2.0, 1.0], churn=Churn(amount=0.25, noise=3))
+    assert found.std().item() == pytest.approx(3 * math.sqrt(2.5**2 - 2**2) / 2.5, rel=0.03)
+
+
+def test_a_step_behind_new_noise_looks_back_at_nothing() -> None:
+    target, x = Gaussian(5), 20 * torch.randn(3, 5, dtype=torch.float64)
+    levels, churn = uneven(9), Churn(amount=2)
+    one, other = (
+        sampler(target, x, levels, churn=churn, generator=torch.Generator().manual_seed(3))
+        for sampler in (euler, res_2ab)
+    )
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("sampler", EVERY)
+def test_half_precision_is_lost_at_the_end_alone(sampler: Callable) -> None:
+    x = torch.randn(500).to(torch.bfloat16)
+    levels = uneven(90)
+    found = sampler(lambda x, sigma: 0 * x, x, levels)
+    assert torch.equal(found, (x.double() * levels[-1] / levels[0]).to(torch.bfloat16))
+
+
 @pytest.mark.parametrize(
     "sigmas", [[3.0], [], [3.0, 3.0], [1.0, 2.0], [1.0, 0.0, 0.0], [1.0, -1.0], [float("inf"), 1.0]]
 )

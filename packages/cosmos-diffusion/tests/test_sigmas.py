@@ -25,6 +25,7 @@ def test_without_zero_every_step_leads_on() -> None:
     ours = karras(35, zero=False)
     torch.testing.assert_close(ours.float(), peer.sigmas[:-1])
     assert (ours.diff() < 0).all()
+    assert len(karras(10000, zero=False)) == 10001
 
 
 @pytest.mark.parametrize("steps", [1, 10, 35])
@@ -51,6 +52,7 @@ def test_every_kind_has_a_schedule(prediction: str) -> None:
     ("make", "says"),
     [
         (partial(karras, 0), "steps is 0"),
+        (partial(karras, 10001), "steps is 10001"),
         (partial(karras, 5, sigma_min=0.0), "sigma_min is 0.0"),
         (partial(karras, 5, sigma_max=0.001), "sigma_max 0.001"),
         (partial(karras, 5, rho=0), "rho is 0"),

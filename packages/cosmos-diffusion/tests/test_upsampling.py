@@ -171,7 +171,12 @@ def test_an_endpoint_is_asked_in_openais_form(server: Server) -> None:
     server.responses = [(200, ANSWER, {})] * 2
     assert upsample_text("a ball", Endpoint(server.url + "/", "nemo", key="secret")) == "A ball."
     assert upsample_video(picture(20, 2000), Endpoint(server.url, "pixtral")) == "A ball."
-    (path, headers, text), (other_path, other_headers, video) = server.requests
+    server.responses = [(200, ANSWER, {})]
+    chat = open_chat(f"{server.url}/chat/completions", model="nemo", key="hidden")
+    assert upsample_text("a ball", chat) == "A ball."
+    *requests, (whole_path, whole_headers, _) = server.requests
+    assert (whole_path, whole_headers["Authorization"]) == ("/v1/chat/completions", "Bearer hidden")
+    (path, headers, text), (other_path, other_headers, video) = requests
     assert path == other_path == "/v1/chat/completions"
     assert headers["Authorization"] == "Bearer secret"
     assert headers["Content-Type"] == "application/json"
@@ -187,10 +192,13 @@ def test_an_endpoint_is_asked_in_openais_form(server: Server) -> None:
     assert np.array_equal(np.array(Image.open(io.BytesIO(base64.b64decode(data)))), shrunk(picture(20, 2000)))
 
 
-def test_a_busy_endpoint_is_asked_again(server: Server) -> None:
+def test_a_busy_endpoint_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("cosmos_diffusion.chat_endpoint.time.sleep", waits.append)
     server.responses = [(503, "starting", {}), (429, "busy", {}), (200, ANSWER, {})]
-    assert upsample_text("a ball", Endpoint(server.url, "nemo", wait=0.0)) == "A ball."
+    assert upsample_text("a ball", Endpoint(server.url, "nemo", wait=1.5)) == "A ball."
     assert len(server.requests) == 3
+    assert waits == [1.5, 3.0]
 
 
 def test_an_endpoint_that_stays_busy_is_named(server: Server) -> None:
@@ -209,6 +217,7 @@ def test_an_endpoint_that_stays_busy_is_named(server: Server) -> None:
         (200, "<html>", {}, "sent no chat completion, but '<html>'"),
         (200, '{"choices": []}', {}, "sent no chat completion"),
         (200, '{"choices": [{"message": {"content": null}}]}', {}, "empty answer"),
+        (200, '{"choices": [{"message": {"content": " \\n"}}]}', {}, "empty answer"),
         (200, "[" * 100_000, {}, "sent no chat completion"),
     ],
 )

@@ -48,6 +48,14 @@ def test_latents_are_diffusers_mode_normalised_by_channel(vae: AutoencoderKLWan)
 
 
 @torch.no_grad()
+def test_clips_are_extended_by_their_last_frame_row_and_column(vae: AutoencoderKLWan) -> None:
+    codec, video = WanCodec(vae), torch.rand(1, 3, 6, 17, 22) * 2 - 1
+    whole = video[:, :, [0, 1, 2, 3, 4, *[5] * 4]][:, :, :, [*range(17), *[16] * 7]][..., [*range(22), *[21] * 2]]
+    assert whole.shape == (1, 3, 9, 24, 24)
+    torch.testing.assert_close(codec.encode(video), codec.encode(whole))
+
+
+@torch.no_grad()
 def test_loads_a_folder_a_pipeline_and_a_hub_id(
     vae: AutoencoderKLWan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 from diffusers import EDMEulerScheduler
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cosmos_diffusion import PRESETS, DiTConfig
@@ -166,6 +167,58 @@ def test_a_level_for_each_clip_equals_clips_one_by_one(random_world: Callable) -
             torch.testing.assert_close(together[one], alone, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["edm", "views", "projected"])
+@pytest.mark.parametrize("used", [(0, 0), (2, 0), (3, 1), (4, 4)])
+def test_padding_that_counts_as_one_vector_changes_nothing(
+    random_world: Callable, name: str, used: tuple[int, int]
+) -> None:
+    config = replace(RECTIFIED, text_projection=40) if name == "projected" else CONFIGS[name]
+    world = random_world(config)
+    views = max(1, config.views)
+    text, negative = torch.randn(2, 1, 7 * views, config.text_projection or config.text_width)
+    for some, length in zip((text, negative), used, strict=True):
+        some.unflatten(1, (views, -1))[:, :, length:] = 0
+    x = torch.randn(1, 16, 2, 4, 6)
+    denoise = world.denoiser(text, negative, guidance=3, fps=24)
+    with torch.no_grad():
+        cond, uncond = (world.denoise(x, 0.7, some, fps=24) for some in (text, negative))
+    torch.testing.assert_close(denoise(x, 0.7), cond + 3 * (cond - uncond), atol=5e-5, rtol=5e-5)
+    keys, _, bias = denoise._with.text.blocks[0]
+    assert keys.shape[1] == max(used) + 1
+    assert bias is not None
+    half = world.to(torch.bfloat16).denoiser(text, negative, guidance=3, fps=24)
+    assert half._with.text.blocks[0].k_BSNH.shape[1] == 7
+
+
+class Halves:
+    """Two processes in one."""
+
+    halves = True
+
+    def both(self, evaluate: Callable, positive: object, negative: object) -> tuple[Tensor, Tensor]:
+        return evaluate(positive), evaluate(negative)
+
+    def largest(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.parametrize("guide_frames", [False, True])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_predictions_apart_are_those_of_one_batch(random_world: Callable, name: str, guide_frames: bool) -> None:
+    world = random_world(CONFIGS[name])
+    text, negative = texts(world.config, 2)
+    told = given_and_conditions(world, 2, 6) | {"guide_frames": guide_frames, "guidance": 3, "fps": 24}
+    x = torch.randn(2, 16, 6, 4, 6)
+    wanted = world.denoiser(text, negative, **told)(x, 0.7)
+    batches = []
+    world.net.register_forward_hook(lambda *given: batches.append(len(given[-1])))
+    for apart in ({"team": Halves()}, {"together": False}):
+        torch.testing.assert_close(
+            world.denoiser(text, negative, **told, **apart)(x, 0.7), wanted, atol=1e-5, rtol=1e-5
+        )
+    assert batches == [2, 2, 2, 2]
+
+
 def test_no_negative_text_is_zeros(random_world: Callable) -> None:
     world = random_world(VIDEO)
     text, _ = texts(VIDEO, 1)
@@ -202,6 +255,14 @@ class NoWaiting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class NoReading(TorchFunctionMode):
+    """The same of what torch does beneath its operators, on the CPU without a trace."""
+
+    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+        assert func not in (Tensor.tolist, Tensor.cpu, Tensor.numpy, Tensor.item), f"{func} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
 ASK = {getattr(torch.ops.aten, name) for name in ("_local_scalar_dense", "is_nonzero", "nonzero", "equal")}
 
 
@@ -213,9 +274,10 @@ def test_the_loop_never_asks_the_device_for_a_value(random_world: Callable, name
     x = torch.randn(2, 16, 6, 4, 6)
     denoise = world.denoiser(text, negative, guidance=Guidance(weight=3, low=1.0), fps=24, **told)
     sigmas = schedule(world.config.prediction, 4).tolist()
-    with NoWaiting():
-        with pytest.raises(AssertionError, match="waits"):
-            bool(x.sum() > 0)
+    with NoWaiting(), NoReading():
+        for wait in (lambda: bool(x.sum() > 0), x.tolist, x.cpu):
+            with pytest.raises(AssertionError, match="waits"):
+                wait()
         res_2ab(denoise, x, sigmas)
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
@@ -16,10 +17,11 @@ Tables = Float[Tensor, "9 B t 1 D"]
 
 
 class KeysValues(NamedTuple):
-    """Text as a block's cross-attention asks for it."""
+    """Text as a block's cross-attention asks for it; a vector with ``bias_S`` of ``log(n)`` stands for ``n``."""
 
     k_BSNH: Float[Tensor, "B S N H"]
     v_BSNH: Float[Tensor, "B S N H"]
+    bias_S: Float[Tensor, " S"] | None = None
 
 
 class Attention(nn.Module):
@@ -52,8 +54,11 @@ class Attention(nn.Module):
         q = self.q_norm(rearrange(self.q(h_BLD), "b l (n h) -> b l n h", n=self.heads))
         if by is not None:
             q = rotate(q, by)
-        k, v = self.keys_values(h_BLD, by) if context is None else context
-        o = attend(q, k, v, backend=self.backend)
+        k, v, bias_S = self.keys_values(h_BLD, by) if context is None else context
+        if bias_S is None:
+            o = attend(q, k, v, backend=self.backend)
+        else:
+            o = attention(q, k, v, bias_S=bias_S, backend=self.backend)
         return self.out(o.flatten(-2))
 
 
@@ -97,12 +102,14 @@ class Block(nn.Module):
         views = context.k_BSNH.shape[0] // h_BLD.shape[0]
         h = h_BLD.unflatten(1, (tables.shape[2], -1))
         shift, scale, gate = tables[0:3]
-        h = h + gate * _like(self.self_attention(modulated(h, shift, scale).flatten(1, 2), None, by, attend), h)
+        y = self.self_attention(modulated(h, shift, scale).flatten(1, 2), None, by, attend)
+        h = torch.addcmul(h, gate, _like(y, h))
         shift, scale, gate = tables[3:6]
         x = rearrange(modulated(h, shift, scale).flatten(1, 2), "b (v l) d -> (b v) l d", v=views)
-        h = h + gate * _like(rearrange(self.cross_attention(x, context), "(b v) l d -> b (v l) d", v=views), h)
+        y = rearrange(self.cross_attention(x, context), "(b v) l d -> b (v l) d", v=views)
+        h = torch.addcmul(h, gate, _like(y, h))
         shift, scale, gate = tables[6:9]
-        h = h + gate * self.down(F.gelu(self.up(modulated(h, shift, scale))))
+        h = torch.addcmul(h, gate, self.down(F.gelu(self.up(modulated(h, shift, scale)))))
         return h.flatten(1, 2)
 
 

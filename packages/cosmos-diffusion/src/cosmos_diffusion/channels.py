@@ -62,6 +62,34 @@ class Conditions(NamedTuple):
         if config.token_channels and self.tokens is None:
             raise InputError("tokens are missing: this network is a decoder of discrete tokens")
 
+    def check_shapes(self, config: DiTConfig, latents: Float[Tensor, "B C T H W"], views: int) -> None:
+        """Raise where something given does not fit the latents; ``views`` stand one behind another in time.
+
+        Raises:
+            InputError: naming it, and the shape that fits.
+        """
+        batch, _, *sizes = latents.shape
+        fitting: dict[str, tuple[int | str, ...]] = {
+            "condition_mask": (batch, 1, *sizes),
+            "padding_mask": ("1 or B", 1, "rows", "columns"),
+            "camera": (batch, config.camera_channels, *sizes),
+            "tokens": (batch, sizes[0], "rows", "columns"),
+            "action": (batch, config.action_numbers),
+            "views": (batch, views),
+            "repeats": (batch, views),
+            "trajectory": (batch, TRAJECTORY_NUMBERS // 3, 3),
+        }
+        for name, value in self._asdict().items():
+            if value is None:
+                continue
+            fits = len(value.shape) == len(fitting[name]) and all(
+                isinstance(wanted, str) or size == wanted
+                for size, wanted in zip(value.shape, fitting[name], strict=True)
+            )
+            if not fits or (name == "padding_mask" and value.shape[0] not in (1, batch)):
+                wanted = " x ".join(map(str, fitting[name]))
+                raise InputError(f"{name} has shape {tuple(value.shape)}: give {wanted} beside these latents")
+
 
 class InputChannels(nn.Module):
     """Latents, condition mask, camera, tokens, padding mask, view and trajectory, as far as the network has them."""
@@ -78,7 +106,12 @@ class InputChannels(nn.Module):
         self.trajectory = Linear(TRAJECTORY_NUMBERS, path, bias=True) if path else None
 
     def forward(self, x_BCTHW: Float[Tensor, "B C T H W"], given: Conditions, views: int) -> Float[Tensor, "B D T H W"]:
-        """All channels, in the dtype of the latents; ``views`` stand one behind another in time."""
+        """All channels, in the dtype of the latents; ``views`` stand one behind another in time.
+
+        Raises:
+            InputError: something given does not fit the latents.
+        """
+        given.check_shapes(self.config, x_BCTHW, views)
         batch, _, frames, rows, columns = x_BCTHW.shape
         parts = [x_BCTHW]
         if self.config.condition_mask:

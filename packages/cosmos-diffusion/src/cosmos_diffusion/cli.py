@@ -1,4 +1,4 @@
-"""The command line: `cosmos-diffusion convert | embed | generate | info`.
+"""The command line: `cosmos-diffusion bench | convert | embed | generate | info`.
 
 Exit codes and streams are those of `cosmos_tokenizer.commandline`.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cosmos_diffusion._version import __version__
+from cosmos_diffusion.bench_command import add_bench_arguments
 from cosmos_diffusion.embed_command import add_embed_arguments
 from cosmos_diffusion.generate_arguments import add_generate_arguments
 from cosmos_diffusion.out_of_memory import is_out_of_memory
@@ -20,6 +21,7 @@ _SOURCE = "name of shipped weights, file, folder of a transformer or a pipeline,
 
 # Command to the module whose function of that name runs it: imported then, for most of them bring torch.
 _MODULES = {
+    "bench": "bench_command",
     "convert": "checkpoint_commands",
     "embed": "embed_command",
     "generate": "generate_command",
@@ -27,6 +29,7 @@ _MODULES = {
 }
 # What to do where a command does not fit.
 _LESS_MEMORY = {
+    "bench": "use --dtype bfloat16, fewer or smaller --frames, or a smaller network",
     "convert": "leave --dtype out, and the weights go from file to file",
     "embed": "use --weights int8, a smaller --batch, or another --device",
     "generate": "use --offload components or blocks, --dtype bfloat16, --weights int8, or another --device",
@@ -44,6 +47,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="cosmos-diffusion", description="Diffusion world models: text or video to what happens next.")
     parser.add_argument("--version", action="version", version=__version__, help="print the version and leave")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_bench_arguments(_command(commands, "bench", "how long a network takes on this machine"))
     _add_convert(commands)
     add_embed_arguments(_command(commands, "embed", "text embeddings of a folder of captions"))
     add_generate_arguments(_command(commands, "generate", "text, a video or a picture to a video of what happens"))

@@ -52,6 +52,12 @@ class Given(NamedTuple):
         mask = torch.cat([self.mask, self.mask if again else torch.zeros_like(self.mask)])
         return Given(self.latents.repeat(2, 1, 1, 1, 1), self.shown.repeat(2, 1, 1, 1, 1), mask, self.until)
 
+    @property
+    def second(self) -> "Given":
+        """The second half of :meth:`repeated`."""
+        latents, shown, mask = (part.chunk(2)[1] for part in self[:3])
+        return Given(latents, shown, mask, self.until)
+
 
 def first_frames(counts: Int[Tensor, " B"], frames: int, *, views: int = 1) -> Float[Tensor, "B 1 T 1 1"]:
     """A mask of the first ``counts`` of ``frames`` latent frames, in each of the views."""
@@ -68,6 +74,8 @@ def show(
     noise: Float[Tensor, "B C T H W"],
 ) -> Given:
     """Frames where the mask is 1 as given: as noisy as ``augment``, and scaled as the network is used to at that level.
+
+    At a level of all clips and below it they are found like the others; where each has its own, in training, never.
 
     Raises:
         InputError: noise is asked for, and the network takes given frames as they are.

@@ -72,6 +72,10 @@ class DiTConfig:
             _check(name, getattr(self, name))
         if self.width % self.heads:
             raise InputError(f"heads is {self.heads}: it must divide the width, {self.width}")
+        if self.mlp_width < 1:
+            raise InputError(
+                f"mlp_ratio is {self.mlp_ratio}: of width {self.width} it leaves the perceptron no channel"
+            )
         if self.head_width < 12 or self.head_width % 2:
             raise InputError(
                 f"width {self.width} in {self.heads} heads is {self.head_width} each: it must be even, from 12 up"

@@ -27,9 +27,9 @@ class Defaults:
     frames: int
     height: int
     width: int
-    fps: float
+    fps: int | float
     steps: int = 35
-    guidance: float = 7.0
+    guidance: int | float = 7
     negative: str = ""
 
     def __post_init__(self) -> None:

@@ -1,6 +1,12 @@
 """From the network's raw output to a clean clip: once, or for a sampler with all prepared that no step changes."""
 
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
@@ -8,9 +14,12 @@ from cosmos_diffusion.block import KeysValues
 from cosmos_diffusion.channels import Conditions
 from cosmos_diffusion.conditioning import Given
 from cosmos_diffusion.guidance import Guidance
-from cosmos_diffusion.network import DiT, Level, Text
+from cosmos_diffusion.network import BehindFirst, DiT, Level, Text
 from cosmos_diffusion.preconditioning import Preconditioning
+from cosmos_diffusion.step_cache import StepCache
 from cosmos_tokenizer import InputError
+
+_T = TypeVar("_T")
 
 
 def denoise(
@@ -24,8 +33,10 @@ def denoise(
     given: Given | None,
     conditions: Conditions,
     level: Level | None = None,
+    behind_first: BehindFirst | None = None,
 ) -> Float[Tensor, "B C T H W"]:
-    """``D(x; sigma)``; see ``WorldModel.denoise``. ``level`` is what the network makes of the noise level."""
+    """``D(x; sigma)``; see ``WorldModel.denoise``. ``level`` is what the network makes of the noise level,
+    and ``behind_first`` is for it, too."""
     _check(net, x, given, conditions)
     work = torch.promote_types(x.dtype, torch.float32)
     if isinstance(sigma, Tensor):
@@ -43,15 +54,48 @@ def denoise(
             seen_BCTHW = given.seen(seen_BCTHW)
         if preconditioning.given_sigma is not None:
             c_noise = given.levels(c_noise, _given_c_noise(preconditioning, x.device).to(work)[0])
-    raw = net(seen_BCTHW, c_noise if level is None else level, text, fps=fps, **conditions._asdict())
+    told = conditions._asdict() | {"fps": fps, "behind_first": behind_first}
+    raw = net(seen_BCTHW, c_noise if level is None else level, text, **told)
     x0_BCTHW = c_skip * x_BCTHW + c_out * raw.to(work)
     if given is not None and holds:
         x0_BCTHW = given.kept(x0_BCTHW)
     return x0_BCTHW.to(x.dtype)
 
 
+@runtime_checkable
+class Processes(Protocol):
+    """What a denoiser asks of several processes: see ``parallel.Team``."""
+
+    @property
+    def halves(self) -> bool:
+        """Whether the prediction with the prompt and the one without have processes of their own."""
+        ...
+
+    def both(
+        self, evaluate: Callable[[_T], Tensor], positive: _T, negative: _T
+    ) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+        """``evaluate`` of two things."""
+        ...
+
+    def largest(self, x: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The largest that any process has."""
+        ...
+
+
+class _Told(NamedTuple):
+    """What the network is told of a batch of clips."""
+
+    text: Text
+    given: Given | None
+    conditions: Conditions
+
+
 class Denoiser:
-    """``denoise(x, sigma)`` for the samplers; see ``WorldModel.denoiser``. No gradients, and no wait for the device."""
+    """``denoise(x, sigma)`` for the samplers; see ``WorldModel.denoiser``.
+
+    No gradients, and no wait for the device but the one that a ``StepCache`` needs. Vectors of zeros that end all texts
+    count as one where that is exact: see ``DiT.prepare_text``.
+    """
 
     def __init__(
         self,
@@ -65,19 +109,28 @@ class Denoiser:
         given: Given | None,
         conditions: Conditions,
         guide_frames: bool,
+        together: bool = True,
+        team: Processes | None = None,
+        cache: StepCache | None = None,
     ) -> None:
+        if cache is not None and team is None and dist.is_initialized() and dist.get_world_size() > 1:
+            raise InputError("a step cache on several processes needs their team: give it, for they must decide alike")
+        if cache is not None and not together:
+            raise InputError("a step cache is for both predictions in one batch: leave it out, or make them together")
         self.net, self.preconditioning, self.guidance, self.fps = net, preconditioning, guidance, fps
-        self.batch = len(text)
-        self._given, self._conditions = given, conditions
+        self.batch, self.cache = len(text), cache
+        self._team, self._together, self._sigma = team, together, math.inf
         self._views = max(1, net.config.views) if conditions.views is None else conditions.views.shape[1]
         self._levels: dict[float, Level] = {}
         with torch.no_grad():
+            self._rows = 1 if conditions.action is None else self.batch  # clips whose levels differ
+            self._action = conditions.action
             if preconditioning.given_sigma is not None and given is not None:
-                self._told = net.prepare_level(
-                    _given_c_noise(preconditioning, net.device).expand(self._rows), action=conditions.action
+                self._shown_level = net.prepare_level(
+                    _given_c_noise(preconditioning, net.device).expand(self._rows), action=self._action
                 )
             if guidance.beyond == 0:
-                self._text = net.prepare_text(text, views=self._views)
+                self._with = _Told(self._prepared(text), given, conditions)
                 return
             negative = torch.zeros_like(text) if negative is None else negative
             if negative.shape != text.shape:
@@ -85,11 +138,13 @@ class Denoiser:
                     f"the negative text has shape {tuple(negative.shape)}, and the text {tuple(text.shape)}: "
                     "pad both with zeros to one length"
                 )
-            self._both_texts = net.prepare_text(torch.cat([text, negative.to(text)]), views=self._views)
+            texts = self._prepared(torch.cat([text, negative.to(text)]))
+            both_given = None if given is None else given.repeated(again=not guide_frames)
             rows = self.batch * self._views
-            self._text = Text(tuple(KeysValues(k[:rows], v[:rows]) for k, v in self._both_texts.blocks))
-            self._both_given = None if given is None else given.repeated(again=not guide_frames)
-            self._both_conditions = Conditions(*(_twice(value, self.batch) for value in conditions))
+            self._with = _Told(_of_rows(texts, slice(rows)), given, conditions)
+            given = None if both_given is None else both_given.second
+            self._without = _Told(_of_rows(texts, slice(rows, None)), given, conditions)
+            self._both = _Told(texts, both_given, Conditions(*(_twice(value, self.batch) for value in conditions)))
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "B C T H W"], sigma: int | float) -> Float[Tensor, "B C T H W"]:
@@ -100,45 +155,63 @@ class Denoiser:
         """
         if len(x) != self.batch:
             raise InputError(f"x has {len(x)} clips and the text is of {self.batch}: give a text for each")
-        if not self.guidance.acts(sigma):
-            return self._denoise(x, sigma, self._text, self._given, self._conditions)
-        both = self._denoise(x.repeat(2, 1, 1, 1, 1), sigma, self._both_texts, self._both_given, self._both_conditions)
-        x0_BCTHW = self.guidance(*both.chunk(2))
-        return self._given.kept(x0_BCTHW) if self._given is not None and self._given.holds(sigma) else x0_BCTHW
+        given, guided = self._with.given, self.guidance.acts(sigma)
+        holds = given is not None and given.holds(sigma)
+        if self.cache is not None:
+            if sigma > self._sigma:  # another sample begins
+                self.cache.forget()
+            self.cache.begin((id(self), guided, holds, x.shape))
+        self._sigma = float(sigma)
+        if not guided:
+            return self._denoise(x, sigma, self._with)
+        if self._team is not None and self._team.halves:
+            cond, uncond = self._team.both(partial(self._denoise, x, sigma), self._with, self._without)
+        elif self._together:
+            cond, uncond = self._denoise(x.repeat(2, 1, 1, 1, 1), sigma, self._both).chunk(2)
+        else:
+            cond, uncond = self._denoise(x, sigma, self._with), self._denoise(x, sigma, self._without)
+        x0_BCTHW = self.guidance(cond, uncond)
+        return given.kept(x0_BCTHW) if given is not None and holds else x0_BCTHW
 
-    def _denoise(
-        self, x: Tensor, sigma: int | float, text: Text, given: Given | None, conditions: Conditions
-    ) -> Tensor:
-        level = self._level(float(sigma), given, len(x))
+    def _prepared(self, text: Tensor) -> Text:
+        used_S = (text.unflatten(1, (self._views, -1)) != 0).any(-1).flatten(0, 1).any(0)
+        found = used_S.nonzero()[:, 0]  # waits for the device, before the first step
+        padding = len(used_S) - (int(found[-1]) + 1 if len(found) else 0)
+        return self.net.prepare_text(text, views=self._views, padding=padding)
+
+    def _denoise(self, x: Tensor, sigma: int | float, told: _Told) -> Tensor:
+        behind_first = None
+        if self.cache is not None:
+            behind_first = partial(self.cache, agree=None if self._team is None else self._team.largest)
         return denoise(
             self.net,
             self.preconditioning,
             x,
             sigma,
-            text,
+            told.text,
             fps=self.fps,
-            given=given,
-            conditions=conditions,
-            level=level,
+            given=told.given,
+            conditions=told.conditions,
+            level=self._level(float(sigma), told.given, len(x)),
+            behind_first=behind_first,
         )
-
-    @property
-    def _rows(self) -> int:
-        """Clips whose levels differ: an action joins the level."""
-        return 1 if self._conditions.action is None else self.batch
 
     def _level(self, sigma: float, given: Given | None, batch: int) -> Level:
         if sigma not in self._levels:
             sigma_B = torch.full((self._rows,), sigma, device=self.net.device)
             c_noise = self.preconditioning.scales(sigma_B).c_noise
-            self._levels[sigma] = self.net.prepare_level(c_noise, action=self._conditions.action)
+            self._levels[sigma] = self.net.prepare_level(c_noise, action=self._action)
         level = _spread(self._levels[sigma], batch)
         if given is None or self.preconditioning.given_sigma is None:
             return level
         at = given.mask[None, :, 0, :, 0, 0, None, None] > 0
-        told = _spread(self._told, batch)
-        blocks = tuple(torch.where(at, there, here) for there, here in zip(told.blocks, level.blocks, strict=True))
-        return Level(blocks, torch.where(at, told.last, level.last))
+        shown = _spread(self._shown_level, batch)
+        blocks = tuple(torch.where(at, there, here) for there, here in zip(shown.blocks, level.blocks, strict=True))
+        return Level(blocks, torch.where(at, shown.last, level.last))
+
+
+def _of_rows(text: Text, rows: slice) -> Text:
+    return Text(tuple(KeysValues(k[rows], v[rows], bias_S) for k, v, bias_S in text.blocks))
 
 
 def _spread(level: Level, batch: int) -> Level:

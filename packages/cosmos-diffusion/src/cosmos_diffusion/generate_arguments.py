@@ -32,6 +32,7 @@ def add_generate_arguments(command: ArgumentParser) -> None:
     )
     _add_text(command.add_argument_group("text"))
     _add_clip(command.add_argument_group("clip; what is left out is the model's own"))
+    _add_chunks(command.add_argument_group("more frames than the model makes at a time"))
     _add_parts(command.add_argument_group("parts and memory"))
 
 
@@ -63,7 +64,12 @@ def _add_text(group: Any) -> None:  # noqa: ANN401 - argparse does not name the 
 
 
 def _add_clip(group: Any) -> None:  # noqa: ANN401
-    group.add_argument("--frames", type=int, metavar="N", help="of the clip with its given ones, 1 + a multiple of 8")
+    group.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="of the clip with its given ones, 1 + a multiple of 8, as many as you like: see below",
+    )
     group.add_argument("--height", type=int, metavar="PX", help="a multiple of 16; given frames are resized")
     group.add_argument("--width", type=int, metavar="PX", help="a multiple of 16")
     group.add_argument("--fps", type=float, metavar="X", help="frames a second (default: the video's)")
@@ -98,3 +104,30 @@ def _add_parts(group: Any) -> None:  # noqa: ANN401
     group.add_argument("--in-turn", action="store_true", help="guidance as two passes instead of one larger one")
     group.add_argument("--shard", action="store_true", help="under torchrun: share the network's weights out too")
     group.add_argument("--context", choices=("ring", "ulysses"), help="under torchrun: how frames are shared out")
+
+
+def _add_chunks(group: Any) -> None:  # noqa: ANN401 - argparse does not name the class
+    group.add_argument(
+        "--chunk",
+        type=int,
+        metavar="N",
+        help="frames that are made at a time, 1 + a multiple of 8 (default: the model's own length); more --frames "
+        "than that are made in chunks",
+    )
+    group.add_argument(
+        "--overlap",
+        type=int,
+        metavar="N",
+        help="frames that a chunk is given of the one before, 1 + a multiple of 8 (default 9)",
+    )
+    group.add_argument(
+        "--drift",
+        type=float,
+        nargs="+",
+        metavar="SIGMA",
+        help="noise levels at which each chunk is shown what it is given, the last for all that follow; 0.001 0.2 0.5 "
+        "is the reference's (default: the model's own level for all)",
+    )
+    group.add_argument(
+        "--next-prompt", nargs="+", metavar="TEXT", help="prompts of the chunks behind the first, the last for the rest"
+    )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from fractions import Fraction
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from cosmos_diffusion.embedding_files import read_embedding
 from cosmos_diffusion.generate_parts import guard_of, settings_of, team_of, text_encoder_of, upsampler_of
 from cosmos_diffusion.generation_files import METADATA, check_output, clip_name, write_clip
 from cosmos_diffusion.last_frames import read_last_frames_of_views, read_picture
+from cosmos_diffusion.long_video import LongVideo
+from cosmos_diffusion.long_video_command import chunk_frames, chunks_asked, write_long_video
 from cosmos_diffusion.out_of_memory import Run, is_out_of_memory, way_out
 from cosmos_diffusion.parallel import processes
 from cosmos_diffusion.pipelines import Generation, Pipeline, Placement, Request, Settings, Text2World, Video2World
@@ -45,29 +48,43 @@ def _generate(args: Namespace, *, write: bool) -> dict[str, Any]:
     video, rate = _given(args)
     settings = settings_of(args, rate)
     world, codec, source = _models(args, began=video is not None)
+    chunk = chunk_frames(args, world.defaults.frames, codec.geometry)
+    settings |= {} if chunk is None else {"frames": chunk}
     request = complete(world.config, world.defaults, codec.geometry, settings)
-    check_output(args.out, frames=request.frames, inputs=())
+    check_output(args.out, frames=args.frames or request.frames, inputs=())
     if args.fps is not None or rate is None:
         rate = Fraction(str(request.fps))
     files: list[dict[str, Any]] = []
     with (
         _memory_errors(args, world, codec, request),
         _pipeline(args, world, codec, source, request, began=video is not None) as pipeline,
-        Progress(len(args.seed) * request.steps) as progress,
+        Progress(len(args.seed) * request.steps * chunks_asked(args, codec.geometry, chunk)) as progress,
     ):
         progress.start(args.out)
+
+        def listed(path: Path, names: list[Path], told: dict[str, Any]) -> None:
+            files.append({"metadata": str(path.with_suffix(METADATA)), "out": [str(name) for name in names], **told})
+            guard = "on" if told["guard"]["on"] else "off"
+            for name in names:
+                size = f"{request.width}x{request.height}"
+                progress.say(f"{name}: {told['frames']} frames of {size}, seed {told['seed']}, guard {guard}")
 
         def keep(made: Generation) -> None:
             told = _told(made)
             path = clip_name(args.out, told["seed"], len(args.seed))
             names = write_clip(path, made.video, told, rate=rate, views=told["views"]) if write else []
-            files.append({"metadata": str(path.with_suffix(METADATA)), "out": [str(name) for name in names], **told})
-            guard = "on" if told["guard"]["on"] else "off"
-            for name in names:
-                size = f"{request.width}x{request.height}"
-                progress.say(f"{name}: {request.frames} frames of {size}, seed {told['seed']}, guard {guard}")
+            listed(path, names, told)
 
-        _run(args, pipeline, video, settings, lambda step: progress.advance(1.0), keep)
+        def step(_: object) -> None:
+            progress.advance(1.0)
+
+        if chunk is None:
+            _run(args, pipeline, video, settings, step, keep)
+        else:
+            maker = LongVideo(pipeline, callback=step, **_words(args), **settings)
+            for seed in args.seed:
+                path = clip_name(args.out, seed, len(args.seed))
+                listed(path, *write_long_video(maker, args, path, video=video, seed=seed, rate=rate, write=write))
     return {"model": args.model, "files": files}
 
 
@@ -133,22 +150,19 @@ def _run(
     callback: Callback,
     on_clip: Callable[[Generation], object],
 ) -> None:
-    files = (args.embeddings, args.negative_embeddings)
-    embeddings, negative_embeddings = (None if file is None else read_embedding(file) for file in files)
-    common: dict[str, Any] = {
-        "negative": args.negative,
-        "embeddings": embeddings,
-        "negative_embeddings": negative_embeddings,
-        "seeds": args.seed,
-        "callback": callback,
-        "on_clip": on_clip,
-        **settings,
-    }
+    common = {**_words(args), "seeds": args.seed, "callback": callback, "on_clip": on_clip, **settings}
     if isinstance(pipeline, Video2World):
         pipeline(args.prompt, video=video, condition_frames=args.condition_frames, augment=args.augment, **common)
     else:
         assert isinstance(pipeline, Text2World)
         pipeline(args.prompt, **common)
+
+
+def _words(args: Namespace) -> dict[str, Any]:
+    """What is said beside the prompt."""
+    files = {name: getattr(args, name) for name in ("embeddings", "negative_embeddings")}
+    read = {name: None if file is None else read_embedding(file) for name, file in files.items()}
+    return {"negative": args.negative, **read}
 
 
 def _told(made: Generation) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The files of a generated clip: a video (of each view) or a picture, and beside it a .json of how it was made."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -52,7 +53,7 @@ def clip_name(out: str | Path, seed: int, seeds: int) -> Path:
 def write_clip(
     path: Path, video: Float[Tensor, "1 3 T H W"], metadata: Mapping[str, Any], *, rate: Fraction, views: int
 ) -> list[Path]:
-    """Write a clip, ``next-view0.mp4`` and so on where it has several views, and ``next.json``; all or nothing.
+    """Write a clip that is whole; see :func:`clip_writer`.
 
     Returns:
         The videos' names.
@@ -60,12 +61,39 @@ def write_clip(
     Raises:
         OSError: a file cannot be written.
     """
-    names = [path.with_name(f"{path.stem}-view{view}{path.suffix}") for view in range(views)] if views > 1 else [path]
-    size = video.shape[3], video.shape[4]
-    with ExitStack() as whole:  # all take their names at the end, behind the last byte
-        for name, view in zip(names, video.chunk(views, dim=2), strict=True):
-            add = whole.enter_context(media_writer(name, size=size, rate=None if is_image(name) else rate))
+    with clip_writer(path, size=(video.shape[3], video.shape[4]), rate=rate, views=views) as writer:
+        writer.push(video)
+        writer.finish(metadata)
+    return writer.names
+
+
+class ClipWriter:
+    """Of a clip that comes in parts; see :func:`clip_writer`. `names`: of its videos."""
+
+    def __init__(self, names: list[Path], adders: Sequence[Callable[[np.ndarray], None]], said: Path) -> None:
+        self.names, self._adders, self._said = names, adders, said
+
+    def push(self, video: Float[Tensor, "1 3 T H W"]) -> None:
+        """Write the frames that follow; of views, those of each one behind another."""
+        for add, view in zip(self._adders, video.chunk(len(self._adders), dim=2), strict=True):
             add(to_frames(view))
-        said = {"out": [str(name) for name in names], **metadata}
-        whole.enter_context(whole_file(path.with_suffix(METADATA))).write_text(to_json(said, indent=2) + "\n")
-    return names
+
+    def finish(self, metadata: Mapping[str, Any]) -> None:
+        """Write how the clip was made."""
+        said = {"out": [str(name) for name in self.names], **metadata}
+        self._said.write_text(to_json(said, indent=2) + "\n")
+
+
+@contextmanager
+def clip_writer(path: Path, *, size: tuple[int, int], rate: Fraction, views: int) -> Iterator[ClipWriter]:
+    """A clip's files, ``next-view0.mp4`` and so on where it has several views, and ``next.json``; all or nothing.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    names = [path.with_name(f"{path.stem}-view{view}{path.suffix}") for view in range(views)] if views > 1 else [path]
+    with ExitStack() as whole:  # all take their names at the end, behind the last byte
+        adders = [
+            whole.enter_context(media_writer(name, size=size, rate=None if is_image(name) else rate)) for name in names
+        ]
+        yield ClipWriter(names, adders, whole.enter_context(whole_file(path.with_suffix(METADATA))))

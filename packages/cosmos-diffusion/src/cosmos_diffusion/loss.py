@@ -46,7 +46,9 @@ class LossConfig:
             raise InputError(f"loss.text_dropout is {self.text_dropout}: give a share from 0 to 1")
         if not self.given or min(self.given) < 0:
             raise InputError(f"loss.given is {self.given}: give numbers of latent frames, such as (0, 1, 2)")
-        if not self.augment_std >= 0:
+        if not math.isfinite(self.augment_mean):
+            raise InputError(f"loss.augment_mean is {self.augment_mean}: it must be a finite number")
+        if not 0 <= self.augment_std < math.inf:
             raise InputError(f"loss.augment_std is {self.augment_std}: it must be 0 or more")
 
 

@@ -1,6 +1,7 @@
 """The diffusion transformer (arXiv 2501.03575, section 5.1): noisy latents to raw output. Read this first."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,6 +52,9 @@ class Part(NamedTuple):
 
 
 _WHOLE = Part()
+
+BehindFirst = Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor]
+"""Tokens before and after the first block, and the blocks behind it, to the tokens after all of them."""
 
 
 class DiT(nn.Module):
@@ -121,6 +125,7 @@ class DiT(nn.Module):
         repeats: Float[Tensor, "B V"] | None = None,
         trajectory: Float[Tensor, "B 64 3"] | None = None,
         part: Part = _WHOLE,
+        behind_first: BehindFirst | None = None,
     ) -> Float[Tensor, "B C T H W"]:
         """The raw output ``F`` of equation 7 of arXiv 2206.00364, in the dtype of the weights.
 
@@ -132,6 +137,8 @@ class DiT(nn.Module):
             fps: of the video, or None for pictures.
             condition_mask, padding_mask, camera, tokens, action, views, repeats, trajectory: see ``Conditions``.
             part: of what clip all the above is a part; itself by default.
+            behind_first: is given the tokens before and after the first block, and a function that runs the blocks
+                behind it, and returns the tokens after these: see ``StepCache``.
 
         Raises:
             InputError: a shape does not fit the network, or something is given that it has no place for.
@@ -147,8 +154,9 @@ class DiT(nn.Module):
             position = self.position(sizes, views=count, device=h_BLD.device, first=part.first).to(h_BLD.dtype)
         level = c_noise if isinstance(c_noise, Level) else self.noise_level(c_noise, action)
         context = text if isinstance(text, Text) else self._projected(text, count)
-        for index, block in enumerate(self.blocks):
-            h_BLD = block(
+
+        def through(h_BLD: Tensor, index: int) -> Tensor:
+            return self.blocks[index](
                 h_BLD,
                 level.blocks[index] if isinstance(level, Level) else level,
                 context.blocks[index] if isinstance(context, Text) else context,
@@ -156,6 +164,17 @@ class DiT(nn.Module):
                 position,
                 part.attend,
             )
+
+        def rest(h_BLD: Tensor) -> Tensor:
+            for index in range(1, len(self.blocks)):
+                h_BLD = through(h_BLD, index)
+            return h_BLD
+
+        if behind_first is None:
+            for index in range(len(self.blocks)):
+                h_BLD = through(h_BLD, index)
+        else:
+            h_BLD = behind_first(h_BLD, through(h_BLD, 0), rest)
         shift, scale = level.last if isinstance(level, Level) else self.last_modulation(level)
         y = self.last(modulated(h_BLD.unflatten(1, (shift.shape[1], -1)), shift, scale))
         t, h, w = sizes
@@ -186,10 +205,31 @@ class DiT(nn.Module):
         level = self.noise_level(c_noise, action)
         return Level(tuple(block.tables(level) for block in self._typed()), self.last_modulation(level))
 
-    def prepare_text(self, text: Float[Tensor, "B S K"], *, views: int = 1) -> Text:
-        """Keys and values of every cross-attention, worked out once for all steps."""
+    def prepare_text(self, text: Float[Tensor, "B S K"], *, views: int = 1, padding: int = 0) -> Text:
+        """Keys and values of every cross-attention, worked out once for all steps.
+
+        Args:
+            text: embeddings of the prompt; with views, the text of each behind one another.
+            views: how many.
+            padding: vectors at the end of each text that are all alike, as those of padding are, which takes part. In
+                float32 one of them then stands for all, with as much weight, and attention costs that much less. (In
+                half precision that weight would be too coarse, and they are left as they are.)
+
+        Raises:
+            InputError: the text does not fit the network, or is shorter than its padding.
+        """
+        bias_S = None
+        if padding > 1 and self.dtype.itemsize >= 4 and self._typed()[0].cross_attention.backend == "sdpa":
+            text_BVSK = text.unflatten(1, (views, -1))
+            kept = text_BVSK.shape[2] - padding + 1
+            if kept < 1:
+                raise InputError(f"padding is {padding}: a text has {text_BVSK.shape[2]} vectors")
+            text = text_BVSK[:, :, :kept].flatten(1, 2)
+            bias_S = F.pad(torch.zeros(kept - 1, dtype=self.dtype, device=self.device), (0, 1), value=math.log(padding))
         context = self._projected(text, views)
-        return Text(tuple(block.cross_attention.keys_values(context) for block in self._typed()))
+        return Text(
+            tuple(block.cross_attention.keys_values(context)._replace(bias_S=bias_S) for block in self._typed())
+        )
 
     def _typed(self) -> Sequence[Block]:
         return list(self.blocks)  # pyright: ignore[reportReturnType]

@@ -22,7 +22,7 @@ def gaussian(
     generator: torch.Generator | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> Tensor:
+) -> Float[Tensor, "..."]:
     """Noise of unit variance, drawn where the generator lives, or else where it shall be."""
     where = device if generator is None else generator.device
     return torch.randn(*shape, generator=generator, device=where, dtype=dtype).to(device)
@@ -55,7 +55,9 @@ class TrainingLevels:
     tail_range: tuple[float, float] = (200.0, 100000.0)
 
     def __post_init__(self) -> None:
-        if not self.std >= 0:
+        if not math.isfinite(self.mean):
+            raise InputError(f"levels.mean is {self.mean}: it must be a finite number")
+        if not 0 <= self.std < math.inf:
             raise InputError(f"levels.std is {self.std}: it must be 0 or more")
         if not self.shift > 0:
             raise InputError(f"levels.shift is {self.shift}: it must be positive")

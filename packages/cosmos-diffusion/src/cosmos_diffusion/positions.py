@@ -1,6 +1,7 @@
 """Where a token stands: rotary angles in seconds and cells, and positions added before every block (section 5.1)."""
 
 import math
+from collections.abc import Hashable
 
 import torch
 from einops import repeat
@@ -22,11 +23,13 @@ class RotaryGrid(nn.Module):
         super().__init__()
         self.by_fps = config.rope_fps
         self._ratios = tuple(zip(axis_widths(config.head_width), config.rope_ratio, strict=True))
+        # Not a buffer, which would follow the weights into half precision.
+        self._last: tuple[Hashable, Rotation] | None = None
 
     def forward(
         self, sizes: tuple[int, int, int], fps: int | float | None, *, views: int, device: torch.device, first: int = 0
     ) -> Rotation:
-        """Cosine and sine, ``L H/2`` each.
+        """Cosine and sine, ``L H/2`` each; of the last grid they are kept.
 
         Args:
             sizes: frames of one view, rows and columns, in tokens.
@@ -35,12 +38,22 @@ class RotaryGrid(nn.Module):
             device: where to make it.
             first: index of the first frame, for a part of a clip.
         """
+        if torch.compiler.is_compiling():  # a graph works them out, and keeps nothing between its runs
+            return self._made(sizes, fps, views, device, first)
+        grid = (sizes, fps, views, device, first)
+        if self._last is None or self._last[0] != grid:
+            with torch.inference_mode(False):  # what is kept may be used in training, too
+                self._last = grid, self._made(*grid)
+        return self._last[1]
+
+    def _made(
+        self, sizes: tuple[int, int, int], fps: int | float | None, views: int, device: torch.device, first: int
+    ) -> Rotation:
         frames, rows, columns = (torch.arange(size, dtype=torch.float32, device=device) for size in sizes)
         frames = frames + first
         if self.by_fps and fps is not None:
             frames = frames / fps * BASE_FPS
-        # Worked out anew each time: a buffer would follow the weights into half precision.
-        t, h, w = (frequencies(width, ratio).to(device) for width, ratio in self._ratios)
+        t, h, w = (frequencies(width, ratio, device=device) for width, ratio in self._ratios)
         return rotation(grid_angles((frames, rows, columns), (t, h, w)).repeat(views, 1))
 
 
@@ -79,7 +92,7 @@ class SineCosinePosition(nn.Module):
         parts = []
         for axis, (size, width) in enumerate(zip(sizes, self._widths, strict=True)):
             positions = torch.arange(size, dtype=torch.float32, device=device) + (first if axis == 0 else 0)
-            angles = torch.outer(positions, frequencies(width).to(device))
+            angles = torch.outer(positions, frequencies(width, device=device))
             shape = [1, 1, 1, width]
             shape[axis] = size
             parts.append(torch.cat([angles.sin(), angles.cos()], dim=-1).view(shape).expand(*sizes, -1))

@@ -108,12 +108,11 @@ class Flow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RectifiedFlow(Flow):
-    """Predict2.5's (arXiv 2209.03003): the same functions; time is shifted in training and in sampling.
+    """Predict2.5's (arXiv 2209.03003): the same functions; time is shifted by 5 in training and in sampling.
 
-    `shift`: ``t`` becomes ``shift t / (1 + (shift - 1) t)`` (arXiv 2403.03206, equation 23), which multiplies sigma.
+    Shifted, ``t`` is ``5 t / (1 + 4 t)`` (arXiv 2403.03206, equation 23), which multiplies sigma.
     """
 
-    shift: float = 5.0
     given_sigma: float | None = GIVEN_TIME / (1 - GIVEN_TIME)
 
 

@@ -1,12 +1,13 @@
 """Weights in eight bits, computing in the network's own dtype: half the memory of bfloat16, a quarter of float32."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from cosmos_diffusion.nn import Linear
 from cosmos_tokenizer import InputError
@@ -16,6 +17,8 @@ Form = Literal["int8", "float8"]
 FORMS: tuple[Form, ...] = get_args(Form)
 _STORED: dict[Form, torch.dtype] = {"int8": torch.int8, "float8": torch.uint8}
 _LARGEST: dict[Form, float] = {"int8": 127.0, "float8": torch.finfo(torch.float8_e4m3fn).max}
+_AT_ONCE = 1 << 20
+"""Weights that the CPU has in float32 at a time."""
 
 
 class QuantisedLinear(nn.Module):
@@ -39,15 +42,16 @@ class QuantisedLinear(nn.Module):
         self.scale = nn.Parameter(scale_O, requires_grad=False)
         self.bias = layer.bias
         self.dtype = layer.weight.dtype
+        self.train(layer.training)
 
     @property
     def weight(self) -> Float[Tensor, "O I"]:
-        """The weight as it is used, in the dtype that the layer computes in."""
-        return dequantised(self.codes, self.scale, self.dtype)
+        """The weight as it is used, in the dtype that the layer computes in; made where something computes with it."""
+        return _Unmade(self.codes, self.scale, self.dtype)
 
     def forward(self, x: Float[Tensor, "*B I"]) -> Float[Tensor, "*B O"]:
         """``x W^T + b``."""
-        return F.linear(x, self.weight, self.bias)
+        return F.linear(x, dequantised(self.codes, self.scale, self.dtype), self.bias)
 
     def extra_repr(self) -> str:
         """What printing shows."""
@@ -61,6 +65,29 @@ class QuantisedLinear(nn.Module):
             self.scale.data = exact.to(self.codes.device)
         self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype  # follows the network's, which no tensor here shows
         return self
+
+
+class _Unmade(Tensor):
+    """A weight of which dtype, shape and device can be asked, as transformers does before every call, for nothing."""
+
+    _codes_OI: Tensor
+    _scale_O: Tensor
+
+    @staticmethod
+    def __new__(cls: type["_Unmade"], codes_OI: Tensor, scale_O: Tensor, dtype: torch.dtype) -> "_Unmade":
+        make: Any = Tensor._make_wrapper_subclass
+        unmade = make(cls, codes_OI.shape, dtype=dtype, device=codes_OI.device)
+        unmade._codes_OI, unmade._scale_O = codes_OI, scale_O
+        return unmade
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Callable[..., Any], types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> object:
+        def made(weight: _Unmade) -> Tensor:
+            return dequantised(weight._codes_OI, weight._scale_O, weight.dtype)
+
+        return func(*tree_map_only(_Unmade, made, args), **tree_map_only(_Unmade, made, dict(kwargs or {})))
 
 
 @torch.no_grad()
@@ -90,11 +117,18 @@ def quantised(weight_OI: Float[Tensor, "O I"], form: Form) -> tuple[Tensor, Floa
 def dequantised(codes_OI: Tensor, scale_O: Float[Tensor, " O"], dtype: torch.dtype) -> Float[Tensor, "O I"]:
     """``codes * scale``, rounded once."""
     values = codes_OI.view(torch.float8_e4m3fn) if codes_OI.dtype == torch.uint8 else codes_OI
-    return values.to(dtype).mul_(scale_O[:, None])  # eight bits are exact in any dtype
+    if not codes_OI.is_cpu or dtype == torch.float32:
+        return values.to(dtype).mul_(scale_O[:, None])  # eight bits are exact in any dtype
+    # On the CPU, a product of two dtypes takes several times as long as one in float32 that is rounded then.
+    weight_OI = torch.empty(codes_OI.shape, dtype=dtype, device=codes_OI.device)
+    rows = max(1, _AT_ONCE // max(1, codes_OI.shape[1]))
+    for made, part, scale in zip(weight_OI.split(rows), values.split(rows), scale_O.split(rows), strict=True):
+        made.copy_(part.float().mul_(scale[:, None]))
+    return weight_OI
 
 
 def quantise(module: nn.Module, form: Form, *, skip: Collection[str] = ()) -> None:
-    """Bring the weights of a network's ``Linear`` layers to eight bits, in place and layer by layer.
+    """Bring the weights of a network's linear layers to eight bits, in place and layer by layer.
 
     A network on the meta device works too: it then has the places for a quantised checkpoint.
 
@@ -134,12 +168,12 @@ def dequantise(module: nn.Module) -> None:
         if isinstance(layer, QuantisedLinear):
             with torch.device("meta"):
                 plain = Linear(layer.in_features, layer.out_features)
-            plain.weight = nn.Parameter(layer.weight)
+            plain.weight = nn.Parameter(dequantised(layer.codes, layer.scale, layer.dtype))
             plain.bias = layer.bias
             module.set_submodule(name, plain.train(layer.training))
 
 
-def _layers(module: nn.Module) -> Iterator[tuple[str, Linear]]:
+def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
     for name, part in list(module.named_modules()):
-        if isinstance(part, Linear) and name:
+        if isinstance(part, nn.Linear) and name:
             yield name, part

@@ -59,13 +59,14 @@ class Chunk:
     """Frames that a chunk adds, in [-1, 1]; of views, those of each one behind another.
 
     `index` of `chunks`; `first`: where its frames stand in the whole video. Those of the first begin with what was
-    given. `prompt`, `seed` and `augment`: what it was made with.
+    given. `given`: how many frames it went on from; `prompt`, `seed` and `augment`: what it was made with.
     """
 
     video: Float[Tensor, "1 3 T H W"]
     index: int
     chunks: int
     first: int
+    given: int
     prompt: str | None
     seed: int
     augment: int | float | None
@@ -107,8 +108,7 @@ def rollout(
     known = 0 if given is None else given.shape[2] // views
     if frames <= known:
         raise InputError(f"frames is {frames}, and {known} are given: ask for more")
-    if overlap is None:
-        overlap = geometry.frames(max(1, min(_OVERLAP, geometry.latent_frames(maker.frames) - 1)))
+    overlap = usual_overlap(geometry, maker.frames) if overlap is None else overlap
     lengths = {"given frames": known} if given is not None else {}
     for name, length in (lengths | ({"overlap": overlap} if frames > maker.frames else {})).items():
         if not 1 <= length < maker.frames or (length - 1) % geometry.temporal:
@@ -125,9 +125,14 @@ def rollout(
     return _chunks(maker, frames, given, overlap, said, seed, drift, callback)
 
 
+def usual_overlap(geometry: Geometry, chunk: int) -> int:
+    """Frames that a chunk of so many frames is given of the one before: two latent frames, or one where it has two."""
+    return geometry.frames(max(1, min(_OVERLAP, geometry.latent_frames(chunk) - 1)))
+
+
 def chunks_of(frames: int, *, chunk: int, overlap: int) -> int:
     """How many chunks of so many frames a video takes."""
-    return 1 if frames <= chunk else 1 + -(-(frames - chunk) // (chunk - overlap))
+    return 1 if frames <= chunk else 1 + -(-(frames - chunk) // max(1, chunk - overlap))
 
 
 def chunk_seed(seed: int, index: int) -> int:
@@ -164,11 +169,19 @@ def _chunks(
             return
         if clip.shape[2] != maker.frames * maker.views:
             raise InputError(f"a chunk has {clip.shape[2]} frames, and {maker.views} times {maker.frames} were due")
+        known = 0 if given is None else given.shape[2] // maker.views
         clip_VT = rearrange(clip, "b c (v t) h w -> b c v t h w", v=maker.views)
         given = clip_VT[:, :, :, -overlap:].flatten(2, 3)
         added = clip_VT[:, :, :, seen : seen + frames - first].flatten(2, 3)
         chunk = Chunk(
-            video=added, index=index, chunks=chunks, first=first, prompt=prompt, seed=of_chunk, augment=augment
+            video=added,
+            index=index,
+            chunks=chunks,
+            first=first,
+            given=known,
+            prompt=prompt,
+            seed=of_chunk,
+            augment=augment,
         )
         first, seen = first + added.shape[2] // maker.views, overlap
         ends = callback is not None and callback(chunk)

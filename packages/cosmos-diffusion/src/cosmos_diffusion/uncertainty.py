@@ -22,6 +22,6 @@ class Uncertainty(nn.Module):
         self.linear = nn.Linear(FEATURES, 1, bias=False)
 
     def forward(self, c_noise: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        """``u(sigma)``, in float32."""
+        """``u = w . sqrt(2) cos(f c_noise + p)`` in float32, with ``f`` of ``2 pi N(0, 1)`` and ``p`` in [0, 2 pi)."""
         waves = torch.cos(c_noise.float()[..., None] * self.frequencies + self.phases) * math.sqrt(2)
         return self.linear(waves.to(self.linear.weight.dtype))[..., 0].float()

@@ -8,11 +8,12 @@ from cosmos_diffusion.channels import Conditions
 from cosmos_diffusion.conditioning import Given, begin_with
 from cosmos_diffusion.config import DiTConfig
 from cosmos_diffusion.defaults import RELEASED, Defaults
-from cosmos_diffusion.denoiser import Denoiser, denoise
+from cosmos_diffusion.denoiser import Denoiser, Processes, denoise
 from cosmos_diffusion.domains import Domains
 from cosmos_diffusion.guidance import Guidance
 from cosmos_diffusion.network import DiT, Text
 from cosmos_diffusion.preconditioning import PRECONDITIONINGS, Preconditioning
+from cosmos_diffusion.step_cache import StepCache
 from cosmos_diffusion.text_encoders.byte_encoder import ByteEncoder, ByteEncoderConfig
 from cosmos_diffusion.uncertainty import Uncertainty
 from cosmos_tokenizer import InputError
@@ -98,6 +99,9 @@ class WorldModel(nn.Module):
         given: Given | None = None,
         conditions: Conditions = _NOTHING,
         guide_frames: bool = False,
+        together: bool = True,
+        team: Processes | None = None,
+        cache: StepCache | None = None,
     ) -> Denoiser:
         """``denoise(x, sigma)`` for the samplers: text prepared once, levels once each, both predictions in one batch.
 
@@ -107,6 +111,10 @@ class WorldModel(nn.Module):
             guidance: a number is the weight of ``cond + weight (cond - uncond)``, 0 for none.
             fps, given, conditions: see :meth:`denoise`.
             guide_frames: drive away also from what is seen without the given frames.
+            together: make both predictions in one batch; one after the other takes less memory.
+            team: of processes (``parallel.Team``) that the network is spread over; where guidance has two, each makes
+                one of both predictions.
+            cache: reuse between steps what changes little; see ``StepCache``. Of this denoiser alone.
 
         Raises:
             InputError: the texts differ in shape, or do not fit the network.
@@ -121,6 +129,9 @@ class WorldModel(nn.Module):
             given=given,
             conditions=conditions,
             guide_frames=guide_frames,
+            together=together,
+            team=team,
+            cache=cache,
         )
 
     def given(

@@ -4,7 +4,6 @@ The engine is torch's own, started by ``torchrun``; one process needs none of it
 optimiser's state stay in float32; ``precision`` is that of the forward and backward pass (arXiv 2501.03575, section 5).
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from cosmos_tokenizer import InputError
+from cosmos_tokenizer.devices import processes as processes
 
 T = TypeVar("T")
 
@@ -192,21 +192,6 @@ class Parallel:
         sharded = fully_shard(module.to(self.device), mesh=mesh, mp_policy=policy)
         assert isinstance(sharded, FSDPModule)
         return module
-
-
-@contextmanager
-def processes() -> Iterator[None]:
-    """Join the processes that ``torchrun`` started, and leave them at the end; without ``torchrun``, do nothing."""
-    if not dist.is_torchelastic_launched() or dist.is_initialized():
-        yield
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
 
 
 def named_parameters(module: nn.Module) -> dict[str, nn.Parameter]:

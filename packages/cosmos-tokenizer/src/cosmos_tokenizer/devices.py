@@ -1,6 +1,11 @@
-"""Where tensors live: the device that a person names, once this machine is known to have it (``torch.device``)."""
+"""Where tensors live: the device that a person names, if this machine has it, or the one that ``torchrun`` gives."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 
 from cosmos_tokenizer.errors import InputError
 
@@ -22,6 +27,24 @@ def available_device(name: str | torch.device) -> torch.device:
     if not there:
         raise InputError(_refusal(name))
     return device
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Join the processes that ``torchrun`` started, and leave them at the end; without ``torchrun``, do nothing.
+
+    Each takes the CUDA device of its number on this machine, where there are any.
+    """
+    if not dist.is_torchelastic_launched() or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def _refusal(name: str | torch.device) -> str:

@@ -25,15 +25,18 @@ def attention(
     v_BSMH: Float[Tensor, "B S M H"],
     *,
     causal: bool = False,
+    bias_S: Float[Tensor, " S"] | None = None,
     backend: Backend = "sdpa",
 ) -> Float[Tensor, "B L N H"]:
-    """``softmax(q k^T / sqrt(H)) v`` for each head; of ``M`` key heads each serves ``N / M`` query heads.
+    """``softmax(q k^T / sqrt(H) + bias) v`` for each head; of ``M`` key heads each serves ``N / M`` query heads.
 
     Args:
         q_BLNH: queries.
         k_BSMH: keys.
         v_BSMH: values.
         causal: query ``i`` sees keys up to ``i + S - L``, as when the last ``L`` of ``S`` positions ask.
+        bias_S: added to what every query scores at a key, in the dtype of the queries; ``log(n)`` makes a key count
+            ``n`` times. Without ``causal``, and of "sdpa" alone.
         backend: "sdpa", torch's choice of kernel on any device; "flash" (flash-attn, half precision on CUDA); "te"
             (Transformer Engine, CUDA); "flex" (torch's flex attention).
 
@@ -44,12 +47,20 @@ def attention(
         raise InputError(f"attention backend is {backend!r}: use {', '.join(BACKENDS)}")
     if q_BLNH.shape[2] % k_BSMH.shape[2]:
         raise InputError(f"{q_BLNH.shape[2]} query heads on {k_BSMH.shape[2]} key heads: the first must be a multiple")
-    return _RUN[backend](q_BLNH, k_BSMH, v_BSMH, causal)
+    if bias_S is None:
+        return _RUN[backend](q_BLNH, k_BSMH, v_BSMH, causal)
+    if backend != "sdpa" or causal:
+        raise InputError(f"attention with a bias, backend {backend!r}, causal {causal}: only 'sdpa' has it, not causal")
+    return _sdpa(q_BLNH, k_BSMH, v_BSMH, causal, bias_S)
 
 
-def _sdpa(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool) -> Tensor:
+def _sdpa(q_BLNH: Tensor, k_BSMH: Tensor, v_BSMH: Tensor, causal: bool, bias_S: Tensor | None = None) -> Tensor:
+    if q_BLNH.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+        # torch's backward pass in bfloat16 takes three times as long there.
+        with torch.autocast("cpu", enabled=False):
+            return _sdpa(q_BLNH.float(), k_BSMH.float(), v_BSMH.float(), causal, bias_S)
     q, k, v = (x.transpose(1, 2) for x in (q_BLNH, k_BSMH, v_BSMH))
-    mask = None
+    mask = None if bias_S is None else bias_S[None, None, None]
     if causal and q.shape[2] != k.shape[2]:  # torch's own mask lets the first query see the first key alone
         rows, columns = q.shape[2], k.shape[2]
         mask = torch.ones(rows, columns, dtype=torch.bool, device=q.device).tril(columns - rows)

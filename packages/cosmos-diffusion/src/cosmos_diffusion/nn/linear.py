@@ -56,8 +56,8 @@ def use_float8(
     Forward: input and weight are brought to float8 e4m3 (three bits of mantissa) with one scale a tensor, so that the
     largest value fits, and multiplied; the result has the input's dtype. Backward: the gradient is brought to e5m2 and
     multiplied with the same e4m3 weight and input. Sums are in float32 (forward on Hopper: in its tensor cores' own,
-    fewer bits, as is usual). Weights, their gradients and a bias keep
-    their dtype, and so does a checkpoint. Layers with a side that is no multiple of 16 stay as they are.
+    fewer bits, as is usual). Weights, their gradients and a bias keep their dtype, and so does a checkpoint. Layers
+    with a side that is no multiple of 16 stay as they are.
 
     Args:
         module: whose ``forward`` is called: Transformer Engine is entered and left with it, and runs what is called

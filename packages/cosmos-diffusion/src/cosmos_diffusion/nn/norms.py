@@ -1,5 +1,6 @@
 """Norms of the transformers: RMS norm of queries and keys, and layer norm under a modulation (arXiv 2212.09748)."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,4 +19,4 @@ def modulated(
     x: Float[Tensor, "*B D"], shift: Float[Tensor, "*#B D"], scale: Float[Tensor, "*#B D"]
 ) -> Float[Tensor, "*B D"]:
     """Layer norm without weights of its own, then ``* (1 + scale) + shift``."""
-    return F.layer_norm(x, x.shape[-1:], eps=EPSILON) * (1 + scale) + shift
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=EPSILON), 1 + scale)

@@ -9,7 +9,9 @@ Rotation = tuple[Float[Tensor, "*B L H"], Float[Tensor, "*B L H"]]
 """Cosine and sine for each token and for each pair of channels."""
 
 
-def frequencies(width: int, ratio: float = 1.0, *, base: float = 10000.0) -> Float[Tensor, " H"]:
+def frequencies(
+    width: int, ratio: float = 1.0, *, base: float = 10000.0, device: str | torch.device | None = None
+) -> Float[Tensor, " H"]:
     """Radians a position for each of ``width / 2`` pairs of channels, with "NTK-aware" stretching.
 
     The base grows by ``ratio ** (width / (width - 2))``, so that the slowest pair turns ``ratio`` times slower and the
@@ -19,9 +21,10 @@ def frequencies(width: int, ratio: float = 1.0, *, base: float = 10000.0) -> Flo
         width: channels of this axis, even, from 4 up (2 has one pair, which nothing stretches).
         ratio: positions in use against those that the frequencies were made for.
         base: of the geometric series.
+        device: where to make them.
     """
     stretched = base * ratio ** (width / (width - 2)) if width > 2 else base
-    return stretched ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
+    return stretched ** -(torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
 
 
 def axis_widths(width: int) -> tuple[int, int, int]:
@@ -53,4 +56,5 @@ def rotate(x_BLNH: Float[Tensor, "B L N D"], by: Rotation) -> Float[Tensor, "B L
     """Turn each pair of channels (i, i + D/2) by its angle, in float32, and return the dtype that came."""
     cos, sin = (part.unsqueeze(-2) for part in by)
     first, second = x_BLNH.float().chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x_BLNH.dtype)
+    turned = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
+    return torch.cat(turned, dim=-1).to(x_BLNH.dtype)

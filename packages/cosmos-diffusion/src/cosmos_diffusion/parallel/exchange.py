@@ -29,6 +29,9 @@ def exchange(
         cut: an axis, and how much of it each process is to have.
         joined: another axis, and how much of it each process has.
         group: the processes.
+
+    Returns:
+        Of the size in ``cut`` that is this process's along that axis, and of all sizes in ``joined`` along the other.
     """
     return _Exchange.apply(x, cut, joined, group)
 

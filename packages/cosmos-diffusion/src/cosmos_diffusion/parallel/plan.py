@@ -1,8 +1,7 @@
 """How several processes share out the making of a clip: guidance times context, and weights over all of them."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -96,7 +95,7 @@ class Team:
     """This process among those of a plan. All of them run the same program and, at its end, have the same clip.
 
     Args:
-        plan: fits the number of processes that :func:`processes` joined; one process needs nothing to be joined.
+        plan: fits the number of processes that ``processes`` joined; one process needs nothing to be joined.
 
     Raises:
         InputError: it does not.
@@ -128,10 +127,22 @@ class Team:
             return ExitStack()
         return context_parallel(net, self._mesh.get_group("context"), self.plan.method)
 
+    @property
+    def halves(self) -> bool:
+        """Whether the prompt and the negative one have processes of their own."""
+        return self.plan.guidance == 2
+
     def both(self, evaluate: Callable[[T], Tensor], positive: T, negative: T) -> tuple[Tensor, Tensor]:
         """``evaluate`` of two things: see :func:`~cosmos_diffusion.parallel.guidance.both`."""
         group = None if self._mesh is None else self._mesh.get_group("guidance")
         return both(evaluate, positive, negative, group)
+
+    def largest(self, x: Shaped[Tensor, ""]) -> Shaped[Tensor, ""]:
+        """The largest that any process has, so that all can decide alike."""
+        if self._mesh is not None:
+            x = x.clone()
+            dist.all_reduce(x, op=dist.ReduceOp.MAX)
+        return x
 
     def same(self, x: Shaped[Tensor, "*S"]) -> Shaped[Tensor, "*S"]:
         """What the first process has: of a clip to begin with, all must have the same bits."""
@@ -139,18 +150,3 @@ class Team:
             x = x.clone()
             dist.broadcast(x, src=0)
         return x
-
-
-@contextmanager
-def processes() -> Iterator[None]:
-    """Join the processes that ``torchrun`` started, and leave them at the end; without ``torchrun``, do nothing."""
-    if not dist.is_torchelastic_launched() or dist.is_initialized():
-        yield
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()

@@ -1,22 +1,16 @@
 """From noise to latents: one clip, by its seed, with all that it is told; on one process or shared out to several."""
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cosmos_diffusion.channels import Conditions
-from cosmos_diffusion.conditioning import Given
-from cosmos_diffusion.denoiser import Denoiser
 from cosmos_diffusion.guidance import Guidance
 from cosmos_diffusion.noise import gaussian
 from cosmos_diffusion.parallel import Team
 from cosmos_diffusion.pipelines.request import Request
-from cosmos_diffusion.samplers import Callback, Denoise, Step
+from cosmos_diffusion.samplers import Callback, Step
 from cosmos_diffusion.world_model import WorldModel
-
-Both = Callable[[Callable[[Denoise], Tensor], Denoise, Denoise], tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()
@@ -70,16 +64,16 @@ def sample(
         given = world.given(known, views * frames, views=views, augment=augment, generator=generator)
     noise = noise if team is None else team.same(noise)
     guidance = request.guidance if guided or (given is not None and request.guide_frames) else Guidance(weight=0)
-    denoise = _denoiser(
-        world,
-        guidance,
+    denoise = world.denoiser(
         text.to(device),
         negative.to(device),
+        guidance=guidance,
         fps=request.fps,
         given=given,
         conditions=Conditions(*(None if value is None else value.to(device) for value in conditions)),
         guide_frames=request.guide_frames,
-        both=team.both if team is not None and team.plan.guidance > 1 else _in_turn if in_turn else None,
+        together=not in_turn,
+        team=team,
     )
     ended = _Ended(callback)
     data = request.sampler(denoise, noise, request.sigmas, callback=ended)
@@ -95,47 +89,3 @@ class _Ended:
     def __call__(self, step: Step) -> bool:
         self.early = self._callback is not None and bool(self._callback(step))
         return self.early
-
-
-def _in_turn(evaluate: Callable[[Denoise], Tensor], one: Denoise, other: Denoise) -> tuple[Tensor, Tensor]:
-    return evaluate(one), evaluate(other)
-
-
-def _denoiser(
-    world: WorldModel,
-    guidance: Guidance,
-    text: Tensor,
-    negative: Tensor,
-    *,
-    fps: int | float,
-    given: Given | None,
-    conditions: Conditions,
-    guide_frames: bool,
-    both: Both | None,
-) -> Denoise:
-    """The model's own, which predicts both in one batch; or one of each, for ``both`` to call."""
-
-    def one(text: Tensor, given: Given | None, guidance: Guidance) -> Denoiser:
-        return world.denoiser(
-            text,
-            negative,
-            guidance=guidance,
-            fps=fps,
-            given=given,
-            conditions=conditions,
-            guide_frames=guide_frames,
-        )
-
-    if both is None or guidance.beyond == 0:
-        return one(text, given, guidance)
-    alone = Guidance(weight=0)
-    unseen = given if given is None or not guide_frames else given._replace(mask=torch.zeros_like(given.mask))
-    with_prompt, without = one(text, given, alone), one(negative, unseen, alone)
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        if not guidance.acts(sigma):
-            return with_prompt(x, sigma)
-        x0 = guidance(*both(lambda each: each(x, sigma), with_prompt, without))
-        return given.kept(x0) if given is not None and given.holds(sigma) else x0
-
-    return denoise

@@ -105,7 +105,7 @@ class Pipeline:
         domains = domains or self.world.domains or statistics_of(self.codec, sigma_data)
         self.domains = deepcopy(domains).to(self.places.device)
         check_domains_fit(self.domains, channels)
-        self._names = {
+        self.names: dict[str, Any] = {
             "pipeline": type(self).__name__,
             "model": None if isinstance(world, WorldModel) else str(world),
             "tokenizer": defaults.tokenizer if codec is None else type(codec).__name__,
@@ -290,7 +290,7 @@ class Pipeline:
             raise InputError(f"{', '.join(f'{size} {name}' for name, size in sizes.items())}: give one or {count} each")
         known = 0 if given is None else given.shape[2] // views
         shown = augment if augment is not None or given is None else self.world.preconditioning.augment
-        shared = common(request, self._names, watch, condition_frames=known, views=views, augment=shown)
+        shared = common(request, self.names, watch, condition_frames=known, views=views, augment=shown)
         clips: list[Generation] = []
         for index in range(count):
             text, seed = texts.of(index), _row(every, index)

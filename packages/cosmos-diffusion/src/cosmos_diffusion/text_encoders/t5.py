@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cosmos_diffusion.language_models import float_type, pretrained, pretrained_model, transformers_library
+from cosmos_diffusion.quantised import quantise
 from cosmos_diffusion.resident import Resident, Rest
-from cosmos_diffusion.text_encoders.int8 import quantise
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.devices import available_device
 
@@ -112,7 +112,10 @@ class T5Encoder:
             transformers_library().T5EncoderModel, self._source, _WHAT, dtype=self._dtype, subfolder=folder
         )
         if self._weights == "int8":
-            quantise(model)
+            try:
+                quantise(model, "int8")
+            except InputError as error:
+                raise InputError(f"{self._source}: {error}; copy it again") from error
         return model
 
     def _folders(self) -> tuple[str, str]:

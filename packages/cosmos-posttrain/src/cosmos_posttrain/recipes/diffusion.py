@@ -21,7 +21,7 @@ from cosmos_posttrain.averages import Average
 from cosmos_posttrain.data import Source, Stream, StreamConfig, open_source
 from cosmos_posttrain.loop import LoopConfig, train
 from cosmos_posttrain.optimizers import OptimizerConfig
-from cosmos_posttrain.parallel import Parallel, named_parameters, processes, whole_tensor
+from cosmos_posttrain.parallel import Parallel, ParallelConfig, named_parameters, processes, whole_tensor
 from cosmos_posttrain.recipes.denoising import Denoising, Shown
 from cosmos_posttrain.recipes.latents import Latents, measure_domains
 from cosmos_posttrain.recipes.record import keep_record
@@ -76,6 +76,7 @@ _NANO = DiffusionRecipe(
         optimizer=OptimizerConfig(name="muon", rate=5e-3),
         schedule=Schedule(warmup=50, shape="linear", flat=0.4, final=0.02),
         averages=(Average(width=0.1),),
+        parallel=ParallelConfig(precision="bfloat16"),
     ),
     # Physics runs one way.
     data=StreamConfig(batch=16, frames=(33,), sides=(96,), crop=96, images=0.0, unscaled=1.0, reverse=0.0),
