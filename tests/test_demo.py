@@ -1,5 +1,6 @@
 import importlib.util
 import json
+from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 from types import ModuleType
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_tokenizer import PRESETS, CausalTokenizer, save
+import cosmos_diffusion
+from cosmos_diffusion.defaults import Defaults
+from cosmos_diffusion.text_encoders import ByteEncoderConfig
+from cosmos_posttrain.worlds import check_renderer
+from cosmos_tokenizer import PRESETS, CausalTokenizer, InputError, LatentStatistics, save
+from cosmos_tokenizer.metrics import psnr_per_frame
 from cosmos_tokenizer.tokens import load_tokens
 from cosmos_tokenizer.video import Video, read_video, write_video
 
@@ -49,14 +55,33 @@ def demo(root, monkeypatch) -> ModuleType:
 
 @pytest.fixture
 def arguments(tmp_path):
-    """What the demo takes for two toy tokenizers and a clip of 11 random frames."""
+    """What the demo takes for two toy tokenizers, a toy world model and a clip of 19 random frames."""
+    channels = PRESETS["toy"].latent_channels
     for name in ("toy", "toy-discrete"):
         torch.manual_seed(0)
-        save(CausalTokenizer(PRESETS[name]), tmp_path / f"{name}.safetensors")
-    frames = np.random.default_rng(0).integers(0, 256, (11, 34, 50, 3), np.uint8)
+        known = LatentStatistics(torch.randn(channels, 5), torch.rand(channels, 5) + 0.5) if name == "toy" else None
+        save(CausalTokenizer(PRESETS[name], statistics=known), tmp_path / f"{name}.safetensors")
+    tokenizer = str(tmp_path / "toy.safetensors")
+    defaults = Defaults(tokenizer=tokenizer, frames=17, height=32, width=48, fps=12.5, steps=2, guidance=1.5)
+    config = replace(cosmos_diffusion.PRESETS["toy-video"], latent_channels=channels)
+    text = ByteEncoderConfig(width=config.text_width, length=config.text_length, layers=1, heads=2)
+    world = cosmos_diffusion.WorldModel(config, text_encoder=text, defaults=defaults)
+    cosmos_diffusion.save(world, tmp_path / "world.safetensors")
+    frames = np.random.default_rng(0).integers(0, 256, (19, 34, 50, 3), np.uint8)
     write_video(tmp_path / "footage" / "bikes.mp4", Video(frames=frames, rate=Fraction(25)))
     models = [str(tmp_path / f"{name}.safetensors") for name in ("toy", "toy-discrete")]
-    return ["--out", str(tmp_path / "out"), "--footage", str(tmp_path / "footage"), "--models", *models]
+    places = ["--out", str(tmp_path / "out"), "--footage", str(tmp_path / "footage")]
+    return [*places, "--world-model", str(tmp_path / "world.safetensors"), "--models", *models]
+
+
+@pytest.fixture
+def no_renderer(demo, monkeypatch):
+    """No scene can be rendered."""
+
+    def fail():
+        raise InputError("rendering worlds needs mujoco: pip install it")
+
+    monkeypatch.setattr(demo, "check_renderer", fail)
 
 
 def left(folder):
@@ -64,14 +89,18 @@ def left(folder):
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".safetensors" and path.name != "footage")
 
 
-def test_page_links_to_files_that_exist_and_repeats_the_figures(demo, arguments, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "FRAMES", 9)
+def test_page_links_to_files_that_exist_and_repeats_the_figures(
+    demo, no_renderer, arguments, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(demo, "FRAMES", 17)
     assert demo.main(arguments) == 0
     out = tmp_path / "out"
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"open {out / 'index.html'}")
-    page = Page((out / "index.html").read_text("utf-8"))
-    links = [link for link in page.links if link != "data:,"]
-    assert len(links) >= 12
+    text = (out / "index.html").read_text("utf-8")
+    page = Page(text)
+    assert all(f'id="{link[1:]}"' in text for link in page.links if link.startswith("#"))
+    links = [link for link in page.links if link != "data:," and not link.startswith("#")]
+    assert len(links) >= 20
     assert [link for link in links if link.startswith(("/", "http")) or not (out / link).is_file()] == []
     models = json.loads((out / "metrics.json").read_text("utf-8"))["models"]
     assert list(models) == ["toy", "toy-discrete"]
@@ -82,12 +111,70 @@ def test_page_links_to_files_that_exist_and_repeats_the_figures(demo, arguments,
     for name in models:
         size = (out / name / "tokens.safetensors").stat().st_size
         assert models[name]["token_file_mb"] == size / 1e6
-        assert load_tokens(out / name / "tokens.safetensors").frames == 9
-        assert read_video(out / name / "reconstruction.mp4").frames.shape == (9, 34, 50, 3)
+        assert load_tokens(out / name / "tokens.safetensors").frames == 17
+        assert read_video(out / name / "reconstruction.mp4").frames.shape == (17, 34, 50, 3)
     assert left(tmp_path) == ["out"]
 
 
-def test_a_second_run_replaces_the_first_one_whole(demo, arguments, tmp_path):
+def test_a_clip_goes_on_from_its_first_frames_beside_what_really_follows(
+    demo, no_renderer, arguments, tmp_path, capsys
+):
+    assert demo.main(arguments[:-1]) == 0
+    out = tmp_path / "out"
+    text, metrics = (out / "index.html").read_text("utf-8"), json.loads((out / "metrics.json").read_text("utf-8"))
+    clip = metrics["next"]["footage"]
+    made = json.loads((out / "footage" / "next.json").read_text("utf-8"))
+    assert clip["made"] == made
+    assert (made["condition_frames"], made["frames"], made["guard"]) == (9, 17, {"on": False})
+    names = ("truth", "given", "reconstruction", "next")
+    truth, given, back, after = (read_video(out / "footage" / f"{name}.mp4").frames for name in names)
+    assert given.shape == (9, 32, 48, 3)
+    assert truth.shape == back.shape == after.shape == (17, 32, 48, 3)
+    assert np.abs(after[:9].astype(int) - given).mean() < 12  # random pixels, through one more mp4
+    others = {"generation": after, "round_trip": back, "copy_last_frame": np.repeat(given[-1:], 17, 0)}
+    page = Page(text)
+    for name, other in others.items():
+        (row,) = page.rows[f"footage-{name}"]
+        expected = psnr_per_frame(*(torch.from_numpy(clip[9:].copy()) for clip in (truth, other))).mean()
+        assert float(row) == pytest.approx(float(expected), abs=0.006)
+    typed = [line[2:] for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")]
+    assert all(command in text.replace("&#x27;", "'") for command in typed)
+    (generate,) = (command for command in typed if command.startswith("cosmos-diffusion generate"))
+    assert "--video footage/given.mp4 --out footage/next.mp4" in generate
+    assert "rendering worlds needs mujoco" in text
+
+
+def test_a_rendered_scene_goes_on_by_its_caption(demo, arguments, tmp_path):
+    try:
+        check_renderer()
+    except InputError as error:
+        pytest.skip(str(error))
+    assert demo.main(arguments[:-1]) == 0
+    out = tmp_path / "out"
+    metrics = json.loads((out / "metrics.json").read_text("utf-8"))
+    made = metrics["next"]["rendered"]["made"]
+    record = json.loads((out / "rendered" / "free-fall-0001.json").read_text("utf-8"))
+    assert made["prompt"] == record["caption"]
+    assert (record["seed"], record["num_frames"], record["width"], record["framerate"]) == (9001, 17, 32, 12.5)
+    assert read_video(out / "rendered" / "next.mp4").frames.shape == (17, 32, 32, 3)
+    page = Page((out / "index.html").read_text("utf-8"))
+    assert [link for link in page.links if link.startswith("rendered/") and not (out / link).is_file()] == []
+    assert set(page.rows) >= {"rendered-generation", "rendered-copy_last_frame", "rendered-round_trip"}
+    assert metrics["left_out"] is None
+
+
+@pytest.mark.parametrize("absent", ["7b-video2world", "nothing.safetensors"])
+def test_a_world_model_that_is_not_there_is_one_line(demo, arguments, tmp_path, capsys, absent):
+    arguments[arguments.index("--world-model") + 1] = absent
+    assert demo.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert len(err.splitlines()) == 1
+    assert absent in err
+    assert "$ " not in out  # before the minutes of the tokenizers
+    assert left(tmp_path) == []
+
+
+def test_a_second_run_replaces_the_first_one_whole(demo, no_renderer, arguments, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "metrics.json").write_text("{}")
     (tmp_path / "out" / "stale.mp4").write_text("old")
