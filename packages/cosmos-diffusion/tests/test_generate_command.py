@@ -222,6 +222,16 @@ def test_what_is_wrong_is_said_in_one_line(run: Run, toy_world: Callable, words:
     assert left() == before
 
 
+@pytest.mark.parametrize(("name", "words"), [("next-4.mp4", "--seed 4 5"), ("next-view1.mp4", "")])
+def test_no_input_is_written_over_under_the_name_of_a_seed_or_a_view(run: Run, name: str, words: str) -> None:
+    Path(name).write_bytes(Path("clip.mp4").read_bytes())
+    videos = ("--video", name) if words else ("--video", "clip.mp4", name)
+    code, _, err = run(*videos, "--out", "next.mp4", *words.split())
+    assert (code, err) == (2, f"cosmos-diffusion: {name}: is an input; write the output elsewhere\n")
+    assert left() == {name}
+    assert Path(name).read_bytes() == Path("clip.mp4").read_bytes()
+
+
 def test_full_memory_is_told_with_what_would_fit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*given: object, **named: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")

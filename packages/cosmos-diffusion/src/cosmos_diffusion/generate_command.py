@@ -17,7 +17,7 @@ from cosmos_diffusion.checkpoint import load
 from cosmos_diffusion.checkpoint_commands import config_of
 from cosmos_diffusion.embedding_files import read_embedding
 from cosmos_diffusion.generate_parts import guard_of, settings_of, team_of, text_encoder_of, upsampler_of
-from cosmos_diffusion.generation_files import METADATA, check_output, clip_name, write_clip
+from cosmos_diffusion.generation_files import METADATA, check_output, clip_files, clip_name, write_clip
 from cosmos_diffusion.last_frames import read_last_frames_of_views, read_picture
 from cosmos_diffusion.long_video import LongVideo
 from cosmos_diffusion.long_video_command import chunk_frames, chunks_asked, write_long_video
@@ -90,7 +90,12 @@ def _generate(args: Namespace, *, write: bool) -> dict[str, Any]:
 
 def _check(args: Namespace) -> None:
     """What is wrong with names and can be told before anything is read."""
-    check_output(args.out, frames=args.frames, inputs=[*(args.video or ()), *([args.image] if args.image else ())])
+    videos = args.video or []
+    inputs = [*videos, *([args.image] if args.image else [])]
+    check_output(args.out, frames=args.frames, inputs=inputs)
+    for name in (clip_name(args.out, seed, len(args.seed)) for seed in args.seed):
+        for written in clip_files(name, len(videos)):
+            check_output(written, frames=args.frames, inputs=inputs)
     check_seeds(args.seed)
     if len(set(args.seed)) < len(args.seed):
         raise InputError(f"--seed names {' '.join(map(str, args.seed))}: give each once")

@@ -50,6 +50,11 @@ def clip_name(out: str | Path, seed: int, seeds: int) -> Path:
     return path if seeds == 1 else path.with_name(f"{path.stem}-{seed}{path.suffix}")
 
 
+def clip_files(path: Path, views: int) -> list[Path]:
+    """``next.mp4`` itself, or ``next-view0.mp4`` and so on where a clip has several views."""
+    return [path.with_name(f"{path.stem}-view{view}{path.suffix}") for view in range(views)] if views > 1 else [path]
+
+
 def write_clip(
     path: Path, video: Float[Tensor, "1 3 T H W"], metadata: Mapping[str, Any], *, rate: Fraction, views: int
 ) -> list[Path]:
@@ -91,7 +96,7 @@ def clip_writer(path: Path, *, size: tuple[int, int], rate: Fraction, views: int
     Raises:
         OSError: a file cannot be written.
     """
-    names = [path.with_name(f"{path.stem}-view{view}{path.suffix}") for view in range(views)] if views > 1 else [path]
+    names = clip_files(path, views)
     with ExitStack() as whole:  # all take their names at the end, behind the last byte
         adders = [
             whole.enter_context(media_writer(name, size=size, rate=None if is_image(name) else rate)) for name in names

@@ -51,6 +51,8 @@ def evaluate_worlds(args: Namespace) -> dict[str, Any]:
             raise InputError(f"--{name} is {getattr(args, name)}; give 1 or more")
     if args.model is None and (args.steps is not None or args.guidance is not None):
         raise InputError("--steps and --guidance are a model's; name one, or leave them out")
+    if args.out is not None and (args.out.is_dir() or not args.out.parent.is_dir()):
+        raise InputError(f"--out is {args.out}: name a file in a folder that is there")
     conditioning = sorted(set(args.conditioning))
     clips = world_clips.find_clips(args.worlds, limit=args.limit)
     world_clips.check_lengths(clips, conditioning)
