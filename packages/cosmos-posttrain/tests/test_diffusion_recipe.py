@@ -86,6 +86,22 @@ def test_training_goes_on_from_a_file(folder: Path, trained: Path, tmp_path: Pat
     assert not (tmp_path / "run" / "statistics.json").exists()  # they are the file's
 
 
+def test_a_file_with_another_text_encoder_is_refused(
+    folder: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(trained / "model.safetensors")
+    more = ("--steps", "1", "--init", source)
+    assert train(folder, tmp_path / "run", *more, changes=["text_encoder.layers=2"]) == 2
+    error = capsys.readouterr().err
+    assert "text_encoder is ByteEncoderConfig(" in error
+    assert f"and {source} has ByteEncoderConfig(" in error
+    assert "layers=1" in error
+    assert "layers=2" in error
+    assert error.count("\n") == 1
+    assert train(folder, tmp_path / "run", *more, changes=["text_encoder=null"]) == 0
+    assert load(tmp_path / "run" / "model.safetensors").text_encoder.config == load(source).text_encoder.config
+
+
 def test_embeddings_stand_for_captions(folder: Path, tmp_path: Path) -> None:
     for index in range(1, 6):
         embedding = Embedding(text=torch.randn(index, 32), prompt=f"a ball number {index}")
