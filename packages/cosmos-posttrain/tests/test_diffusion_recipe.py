@@ -168,6 +168,17 @@ def test_validation_is_the_same_each_time_and_shows_how_clips_go_on() -> None:
     assert first["psnr"] == second["psnr"]
 
 
+def test_validation_takes_what_training_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "clips").mkdir()
+    for index, (frames, side) in enumerate([(9, 32), (17, 40), (20, 27)]):  # too short, none, too small
+        np.save(tmp_path / "clips" / f"{index}.npy", rng.integers(0, 256, (frames, side, side + 13, 3), np.uint8))
+    changes = ["data.frames=[17]", "loss.given=[0,1,2]", "validation_clips=3", "loop.averages=[]"]
+    assert train(tmp_path / "clips", tmp_path / "run", "--steps", "1", changes=changes) == 0
+    assert "not validated on: 1 of fewer than 17 frames" in capsys.readouterr().out
+    assert logged(tmp_path / "run")[-1]["validation_error"] > 0
+
+
 @pytest.mark.parametrize(
     ("more", "changes", "message"),
     [
