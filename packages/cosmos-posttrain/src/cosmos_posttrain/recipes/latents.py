@@ -64,7 +64,9 @@ class Latents:
             self._bytes -= gone.nbytes
 
 
-def measure_domains(latents: Iterable[Float[Tensor, "B C t h w"]], sigma_data: float, parallel: Parallel) -> Domains:
+def measure_domains(
+    latents: Iterable[Float[Tensor, "_B C _t _h _w"]], sigma_data: float, parallel: Parallel
+) -> Domains:
     """Mean and deviation of video latents by channel and frame, and of pictures' by channel, over all processes.
 
     Where no batch is of pictures, the first frames of videos stand for them: both are encoded alone.
