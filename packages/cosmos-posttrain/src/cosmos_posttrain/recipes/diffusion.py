@@ -43,9 +43,9 @@ class DiffusionRecipe:
 
     `preset`: the network, of ``cosmos_diffusion.PRESETS``; `init`, a checkpoint of any layout, takes its place.
     `tokenizer`: what makes latents, anything ``cosmos_tokenizer.load`` takes; it is not trained. `text_encoder`: one
-    that is trained with the network, of captions; None for embeddings that are given, or none. `loss`: by default as
-    the released networks of the kind were trained. `defaults`: what pipelines do with the finished model.
-    `lora`: adapters that are trained on `init`, whose own weights then stay as they are.
+    that is trained with the network, of captions; None for that of `init`, for embeddings that are given, or none.
+    `loss`: by default as the released networks of the kind were trained. `defaults`: what pipelines do with the
+    finished model. `lora`: adapters that are trained on `init`, whose own weights then stay as they are.
     `keep_latents`: gigabytes of latents that each process keeps, for clips that come again without another crop.
     """
 
@@ -207,6 +207,11 @@ def _begin(recipe: DiffusionRecipe) -> WorldModel:
     world = cosmos_diffusion.load(recipe.init, dtype=torch.bfloat16 if frozen_low else torch.float32)
     if world.text_encoder is None and recipe.text_encoder is not None:
         raise InputError(f"{recipe.init}: has no text encoder of its own: set text_encoder=null")
+    if world.text_encoder is not None and recipe.text_encoder not in (None, world.text_encoder.config):
+        raise InputError(
+            f"text_encoder is {recipe.text_encoder}, and {recipe.init} has {world.text_encoder.config}: set "
+            "text_encoder=null to go on with that"
+        )
     if recipe.defaults is not None:
         world.defaults = recipe.defaults
     # What is loaded stays mapped from the file until it is written to.
