@@ -76,7 +76,7 @@ _NANO = DiffusionRecipe(
     preset="nano-video2world",
     tokenizer="nano-cv8x8x8",
     loop=LoopConfig(
-        steps=1900,
+        steps=2700,
         optimizer=OptimizerConfig(name="muon", rate=5e-3),
         schedule=Schedule(warmup=50, shape="linear", flat=0.4, final=0.02),
         averages=(Average(width=0.1),),
@@ -84,7 +84,9 @@ _NANO = DiffusionRecipe(
     ),
     # Physics runs one way.
     data=StreamConfig(batch=16, frames=(33,), sides=(96,), crop=96, images=0.0, unscaled=1.0, reverse=0.0),
-    defaults=Defaults(tokenizer="nano-cv8x8x8", frames=33, height=96, width=96, fps=24.0, guidance=0.0),
+    defaults=Defaults(
+        tokenizer="nano-cv8x8x8", frames=33, height=96, width=96, fps=24.0, guidance=1.0, guide_frames=True
+    ),
     text_encoder=ByteEncoderConfig(width=_NANO_TEXT.text_width, length=_NANO_TEXT.text_length),
     loss=LossConfig(
         levels=LOSSES["edm"].levels,
