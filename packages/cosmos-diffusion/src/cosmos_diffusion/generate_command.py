@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-import cosmos_tokenizer
 from cosmos_diffusion.checkpoint import load
 from cosmos_diffusion.checkpoint_commands import config_of
+from cosmos_diffusion.codecs import load_codec, what_to_give
 from cosmos_diffusion.embedding_files import read_embedding
 from cosmos_diffusion.generate_parts import guard_of, settings_of, team_of, text_encoder_of, upsampler_of
 from cosmos_diffusion.generation_files import METADATA, check_output, clip_files, clip_name, write_clip
@@ -27,7 +27,7 @@ from cosmos_diffusion.pipelines import Generation, Pipeline, Placement, Request,
 from cosmos_diffusion.pipelines.request import check_seeds, complete
 from cosmos_diffusion.samplers import Callback
 from cosmos_diffusion.world_model import WorldModel
-from cosmos_tokenizer import CausalTokenizer, InputError
+from cosmos_tokenizer import ContinuousCodec, InputError
 from cosmos_tokenizer.progress import Progress
 
 _MOST_FRAMES = 9
@@ -115,7 +115,7 @@ def _given(args: Namespace) -> tuple[Tensor | None, Fraction | None]:
     return read_last_frames_of_views(args.video, max(1, asked or _MOST_FRAMES), least=asked or 1)
 
 
-def _models(args: Namespace, *, began: bool) -> tuple[WorldModel, CausalTokenizer, str]:
+def _models(args: Namespace, *, began: bool) -> tuple[WorldModel, ContinuousCodec, str]:
     """World model and tokenizer, on the CPU, and the tokenizer's name."""
     dtype = None if args.dtype is None else getattr(torch, args.dtype)
     world = load(args.model, dtype=dtype, config=config_of(args.config))
@@ -125,13 +125,14 @@ def _models(args: Namespace, *, began: bool) -> tuple[WorldModel, CausalTokenize
     if args.video and len(args.video) != views:
         raise InputError(f"{len(args.video)} videos are given, and {args.model} has {views} views: give one of each")
     source = args.tokenizer or world.defaults.tokenizer
+    kind = world.config.prediction
     if source is None:
-        raise InputError(f"{args.model} does not name its tokenizer: give --tokenizer")
-    return world, cosmos_tokenizer.load(source, dtype=dtype).fold(), source
+        raise InputError(f"{args.model} does not name its tokenizer: give --tokenizer {what_to_give(kind)}")
+    return world, load_codec(source, prediction=kind, dtype=dtype), source
 
 
 def _pipeline(
-    args: Namespace, world: WorldModel, codec: CausalTokenizer, source: str, request: Request, *, began: bool
+    args: Namespace, world: WorldModel, codec: ContinuousCodec, source: str, request: Request, *, began: bool
 ) -> Pipeline:
     team = team_of(args, world, codec.geometry, request.frames, request.guidance)
     device = args.device or ("cpu" if team is None else str(team.device))
@@ -177,7 +178,7 @@ def _told(made: Generation) -> dict[str, Any]:
 
 
 @contextmanager
-def _memory_errors(args: Namespace, world: WorldModel, codec: CausalTokenizer, request: Request) -> Iterator[None]:
+def _memory_errors(args: Namespace, world: WorldModel, codec: ContinuousCodec, request: Request) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:

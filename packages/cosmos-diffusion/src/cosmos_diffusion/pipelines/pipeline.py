@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import cosmos_tokenizer
 from cosmos_diffusion import checkpoint
 from cosmos_diffusion.channels import Conditions
 from cosmos_diffusion.chat import Chat
+from cosmos_diffusion.codecs import load_codec, what_to_give
 from cosmos_diffusion.domains import Domains
 from cosmos_diffusion.parallel import Team
 from cosmos_diffusion.pipelines.clips import (
@@ -88,9 +88,12 @@ class Pipeline:
         if self.takes_frames and not self.world.config.condition_mask:
             raise InputError("a video is to go on, and this network takes text alone: use a video2world model")
         defaults = self.world.defaults
+        kind = self.world.config.prediction
         if codec is None and defaults.tokenizer is None:
-            raise InputError("this model does not name its tokenizer: give a codec")
-        self.codec: ContinuousCodec = codec or cosmos_tokenizer.load(str(defaults.tokenizer)).fold()
+            raise InputError(
+                f"this model does not name its tokenizer: give a codec, codecs.load_codec of {what_to_give(kind)}"
+            )
+        self.codec: ContinuousCodec = codec or load_codec(str(defaults.tokenizer), prediction=kind)
         self.text_encoder: TextEncoder | None = text_encoder or self.world.text_encoder
         if self.text_encoder is not None:
             check_encoder(self.text_encoder, self.world.config)
