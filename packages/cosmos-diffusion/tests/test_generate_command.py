@@ -187,6 +187,8 @@ def test_a_guard_is_a_function_s_and_its_verdicts_are_told(run: Run, monkeypatch
         ("--upsampler-key-file nothing --upsampler http://localhost:9/v1 --upsampler-model a", "nothing: No such file"),
         ("--condition-frames -7", "condition_frames is -7: give 1 + a multiple of 8, such as 1 or 9"),
         ("--guidance nan", "guidance is nan"),
+        ("--guidance 1e30 --prompt x", "guidance 1e+30 in float32 gave numbers that are not finite: give a smaller"),
+        ("--frames 1", "a single picture is frames 1 without a video or an image"),
         ("--condition-frames 25", "clip.mp4: has 20 frames, and 25 are to be given"),
         ("--condition-frames 8", "condition_frames is 8: give 1 + a multiple of 8, such as 1 or 9"),
         ("--condition-frames 17", "frames is 17, and 17 of them are given"),

@@ -203,7 +203,7 @@ class Pipeline:
             The clip, or None where the callback ended the run.
 
         Raises:
-            InputError: something does not fit the network.
+            InputError: something does not fit the network, or what it makes is not finite.
         """
         views = self.views(conditions)
         known = None
@@ -241,6 +241,12 @@ class Pipeline:
                 size=(request.height, request.width),
                 views=views,
                 picture=request.frames == 1,
+            )
+        if not bool(data.isfinite().all() & video.isfinite().all()):
+            dtype = str(self.world.net.dtype).removeprefix("torch.")
+            raise InputError(
+                f"guidance {request.guidance.weight:g} in {dtype} gave numbers that are not finite: give a smaller "
+                "guidance, or a dtype of more range, such as bfloat16 or float32"
             )
         return Made(video, data)
 

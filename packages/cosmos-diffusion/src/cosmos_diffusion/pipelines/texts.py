@@ -116,7 +116,7 @@ def embedded(
     if negative_embeddings is None:
         if negative is None:
             negative = "" if encoder is None or config.views or not bool(text.any()) else default
-        away = embed([negative], encoder, config).repeat(1, views, 1)
+        away = embed([negative], encoder, config, what="negative prompt").repeat(1, views, 1)
     else:
         away = given_embeddings(negative_embeddings, config, views=views)
         if isinstance(negative_embeddings, Embedding) and negative is None:
@@ -145,8 +145,12 @@ def _each(said: Sequence[Said], clips: int) -> tuple[Said, ...]:
     return tuple(said) if len(said) == clips else tuple(said) * clips
 
 
-def embed(prompts: Sequence[str], encoder: TextEncoder | None, config: DiTConfig) -> Float[Tensor, "B S K"]:
+def embed(
+    prompts: Sequence[str], encoder: TextEncoder | None, config: DiTConfig, *, what: str = "prompt"
+) -> Float[Tensor, "B S K"]:
     """Embeddings at the network's length; an empty prompt is no text, which is zeros and needs no encoder.
+
+    ``what`` errors call the prompts.
 
     Raises:
         InputError: there is a prompt and no encoder, or one of another width.
@@ -156,8 +160,8 @@ def embed(prompts: Sequence[str], encoder: TextEncoder | None, config: DiTConfig
         return torch.zeros(len(prompts), config.text_length, _width(config))
     if encoder is None:
         raise InputError(
-            f"the prompt is {said[0][:40]!r}, and this model has no text encoder of its own: give one, or embeddings "
-            "made before, or no prompt"
+            f"the {what} is {said[0][:40]!r}, and this model has no text encoder of its own: give one, or embeddings "
+            f"made before, or no {what}"
         )
     check_encoder(encoder, config)
     found = padded(list(encoder.encode(said)), config.text_length)
