@@ -312,7 +312,7 @@ def test_parts_that_do_not_fit_are_said_in_one_line(world: Maker, codec: Maker) 
         Video2World("nowhere.safetensors", codec=codec())
     with pytest.raises(InputError, match="the prompt is 'it falls', and this model has no text encoder"):
         Text2World(world(encoder=False), codec=codec())("it falls")
-    with pytest.raises(InputError, match="the negative prompt is 'bad', and this model has no text encoder .* or no neg"):
+    with pytest.raises(InputError, match="the negative prompt is 'bad', and this model has no text .* or no neg"):
         Text2World(world(encoder=False), codec=codec())(embeddings=torch.ones(3, 32), negative="bad")
     with pytest.raises(InputError, match="makes vectors of width 32: this network takes 36"):
         Text2World(world(text_width=36, encoder=False), codec=codec(), text_encoder=world().text_encoder)

@@ -39,7 +39,7 @@ def frames_to_give(available: int, asked: int | None, geometry: Geometry, frames
     if asked > available:
         raise InputError(f"condition_frames is {asked}, and the video has {available}: give fewer, or a longer video")
     if asked >= frames == 1:
-        raise InputError("frames is 1, and it would be a given one: a single picture is frames 1 without a video or an image")
+        raise InputError("frames is 1, and that one is given: a single picture is frames 1 without a video or an image")
     if asked >= frames:
         raise InputError(f"frames is {frames}, and {asked} of them are given: make a longer clip, or give fewer frames")
     return asked

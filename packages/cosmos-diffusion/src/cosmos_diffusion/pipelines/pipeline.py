@@ -32,6 +32,7 @@ from cosmos_diffusion.pipelines.request import Request, Settings, check_seeds, c
 from cosmos_diffusion.pipelines.texts import Captions, Embeddings, Texts, check_encoder, embedded, worded
 from cosmos_diffusion.samplers import Callback
 from cosmos_diffusion.sources import Source
+from cosmos_diffusion.step_cache import StepCache
 from cosmos_diffusion.text_encoders import TextEncoder
 from cosmos_diffusion.world_model import WorldModel
 from cosmos_tokenizer import ContinuousCodec, InputError
@@ -43,17 +44,22 @@ P = TypeVar("P", bound="Pipeline")
 
 
 class Made(NamedTuple):
-    """One clip, which begins with what was given, and its latents at the scale of the data."""
+    """One clip, which begins with what was given, and its latents at the scale of the data.
+
+    `reused`: steps that left out most of the network for ``Placement.cache``, or None without one.
+    """
 
     video: Float[Tensor, "1 3 T H W"]
     latents: Float[Tensor, "1 C t h w"]
+    reused: int | None = None
 
 
 class Pipeline:
     """Parts of a pipeline; :class:`Text2World` and :class:`Video2World` are two. Usable in a ``with``.
 
     Args:
-        world: the model, or what ``load`` takes. With ``placement`` or ``team`` its network is changed where it is.
+        world: the model, or what ``load`` takes; of adapters, one into which ``lora.merge`` has put them. With
+            ``placement`` or ``team`` its network is changed where it is.
         codec: whose latents it speaks of; by default the one that ``world.defaults.tokenizer`` names.
         text_encoder: by default the one in the model's file; prompts need one, and no prompt needs none.
         domains: statistics of the latents; by default the model's own, else those that the codec carries, as the
@@ -114,6 +120,7 @@ class Pipeline:
             "tokenizer": defaults.tokenizer if codec is None else type(codec).__name__,
             "dtype": str(self.world.net.dtype).removeprefix("torch."),
             "weights": placement.weights,
+            "cache": placement.cache,
             "processes": None if team is None else asdict(team.plan),
             **(names or {}),
         }
@@ -212,6 +219,7 @@ class Pipeline:
             given = given.to(self.places.device)
             with self.places.use(self.codec):
                 known = to_data(self.codec, self.domains, given, views=views)
+        cache = None if self.placement.cache is None else StepCache(self.placement.cache)
         with self.places.network():
             data = sample(
                 self.world,
@@ -227,6 +235,7 @@ class Pipeline:
                 device=self.places.device,
                 team=self.team,
                 in_turn=self.placement.in_turn,
+                cache=cache,
                 callback=callback,
             )
         if data is None:
@@ -248,7 +257,7 @@ class Pipeline:
                 f"guidance {request.guidance.weight:g} in {dtype} gave numbers that are not finite: give a smaller "
                 "guidance, or a dtype of more range, such as bfloat16 or float32"
             )
-        return Made(video, data)
+        return Made(video, data, None if cache is None else cache.reused)
 
     def views(self, conditions: Conditions = NOTHING) -> int:
         """How many views a clip has, one behind another."""
@@ -315,7 +324,7 @@ class Pipeline:
             if made is None:
                 break
             video = watch.video(made.video).cpu()
-            metadata = {**shared, "cancelled": False, "clips": [of_clip(seed, text, watch)]}
+            metadata = {**shared, "cancelled": False, "clips": [of_clip(seed, text, watch, made.reused)]}
             clips.append(Generation(video=video, latents=made.latents.cpu(), fps=request.fps, metadata=metadata))
             if on_clip is not None:
                 on_clip(clips[-1])
