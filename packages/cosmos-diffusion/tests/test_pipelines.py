@@ -1,6 +1,7 @@
 """Pipelines against a loop by hand, given frames bit for bit, and clips that do not depend on one another."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -81,6 +82,16 @@ def test_the_last_frames_of_a_video_are_given(pipeline: Video2World) -> None:
     assert pipeline(video=video[:, :, :5]).metadata["condition_frames"] == 1
     longer = pipeline(video=video, condition_frames=17, frames=33)
     assert torch.equal(longer.video[:, :, :17], video[:, :, -17:])
+
+
+def test_a_model_can_be_guided_by_frames_unless_told_otherwise(pipeline: Video2World) -> None:
+    video, usual = clip(9), pipeline.world.defaults
+    told = pipeline(video=video, guidance=2.0, guide_frames=True)
+    plain = pipeline(video=video)
+    pipeline.world.defaults = replace(usual, guidance=2.0, guide_frames=True)
+    assert_same(pipeline(video=video), told)
+    assert_same(pipeline(video=video, guide_frames=False), plain)
+    assert not torch.equal(told.latents, plain.latents)
 
 
 def test_an_image_is_one_frame(pipeline: Video2World) -> None:

@@ -86,6 +86,22 @@ def test_training_goes_on_from_a_file(folder: Path, trained: Path, tmp_path: Pat
     assert not (tmp_path / "run" / "statistics.json").exists()  # they are the file's
 
 
+def test_a_file_with_another_text_encoder_is_refused(
+    folder: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(trained / "model.safetensors")
+    more = ("--steps", "1", "--init", source)
+    assert train(folder, tmp_path / "run", *more, changes=["text_encoder.layers=2"]) == 2
+    error = capsys.readouterr().err
+    assert "text_encoder is ByteEncoderConfig(" in error
+    assert f"and {source} has ByteEncoderConfig(" in error
+    assert "layers=1" in error
+    assert "layers=2" in error
+    assert error.count("\n") == 1
+    assert train(folder, tmp_path / "run", *more, changes=["text_encoder=null"]) == 0
+    assert load(tmp_path / "run" / "model.safetensors").text_encoder.config == load(source).text_encoder.config
+
+
 def test_embeddings_stand_for_captions(folder: Path, tmp_path: Path) -> None:
     for index in range(1, 6):
         embedding = Embedding(text=torch.randn(index, 32), prompt=f"a ball number {index}")
@@ -150,6 +166,17 @@ def test_validation_is_the_same_each_time_and_shows_how_clips_go_on() -> None:
     assert first["continuations"].shape == (2 * 32, 5 * 32, 3)
     assert first["validation_error"] == second["validation_error"]
     assert first["psnr"] == second["psnr"]
+
+
+def test_validation_takes_what_training_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "clips").mkdir()
+    for index, (frames, side) in enumerate([(9, 32), (17, 40), (20, 27)]):  # too short, none, too small
+        np.save(tmp_path / "clips" / f"{index}.npy", rng.integers(0, 256, (frames, side, side + 13, 3), np.uint8))
+    changes = ["data.frames=[17]", "loss.given=[0,1,2]", "validation_clips=3", "loop.averages=[]"]
+    assert train(tmp_path / "clips", tmp_path / "run", "--steps", "1", changes=changes) == 0
+    assert "not validated on: 1 of fewer than 17 frames" in capsys.readouterr().out
+    assert logged(tmp_path / "run")[-1]["validation_error"] > 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import cosmos_diffusion
 import cosmos_tokenizer
+from cosmos_diffusion.defaults import Defaults
 from cosmos_posttrain.cli import main
 from cosmos_posttrain.estimate.convolutional import tokenizer_forward
 from cosmos_posttrain.estimate.models import Clip, find_model
@@ -20,6 +21,8 @@ from cosmos_tokenizer import PRESETS, CausalTokenizer, TokenizerConfig
 
 SMALL = Clip(frames=9, height=64, width=96)
 Run = Callable[[str], dict]
+TRAINING = ("--gpus 1", "--context 1", "--shard 1", "--lora 8", "--steps 10000", "--gpu h100", "--peak-tflops 900")
+TRAINING += ("--efficiency 0.4",)
 
 
 @pytest.fixture
@@ -161,6 +164,25 @@ def test_checkpoints_are_models_too(run: Run, tmp_path: Path) -> None:
     assert run("--model tokenizer:toy")["parameters"] == run(f"--model {codec}")["parameters"]
 
 
+def test_a_world_is_counted_with_the_codec_of_the_file_that_it_names(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world, codec = tmp_path / "world.safetensors", tmp_path / "codec.safetensors"
+    config = cosmos_diffusion.PRESETS["toy-video"]
+    named = Defaults(tokenizer=str(codec), frames=17, height=64, width=96, fps=24.0)
+    cosmos_diffusion.save(cosmos_diffusion.WorldModel(config, defaults=named), world)
+    assert main(["estimate", "--model", str(world)]) == 2
+    says = f"{world}: its tokenizer, {codec}, is no preset and not on this machine: put the file there"
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
+    small = replace(PRESETS["nano-dv8x16x16"], channels=8, encoder_blocks=1, decoder_blocks=1)
+    cosmos_tokenizer.save(CausalTokenizer(small), codec)
+    assert find_model(str(world)).compression == (8, 16)
+    # 3 latent frames of 2 x 3 tokens.
+    assert run(f"--model {world}")["activations_gb"] * 1e9 == pytest.approx(2 * 2 * 15 * 3 * 2 * 3 * 48)
+
+
 def test_inference_prints_memory_by_option(run: Run) -> None:
     said = run("--model toy-video --inference --frames 17 --height 64 --width 96")
     options = {row["option"]: row for row in said["options"]}
@@ -189,6 +211,9 @@ def test_inference_prints_memory_by_option(run: Run) -> None:
         ("--model cv8x8x8-720p --width 100", "width is 100: give a multiple of 8, such as 104"),
         ("--model cv8x8x8-720p --gpus 2 --context 2", "cv8x8x8-720p is a tokenizer: it has neither"),
         ("--model nano-cv8x8x8 --inference", "nano-cv8x8x8 is a tokenizer: --inference is about world models"),
+        ("--model toy-video --inference --batch 0", "batch is 0: give a number from 1 up"),
+        *((f"--model toy-video --inference {line}", f"{line.split()[0]}: of training alone") for line in TRAINING),
+        ("--model toy-video --inference --gpus 1 --steps 10000", "--gpus, --steps: of training alone"),
         ("--model toy --efficiency 40", "efficiency is 40.0: give a share of the peak"),
         ("--model toy --peak-tflops 0", "peak-tflops is 0.0: give a positive number"),
         ("--model toy --steps 0", "steps is 0"),

@@ -290,7 +290,7 @@ def test_a_prediction_of_another_length_is_refused(worlds: Path) -> None:
 def test_the_command_prints_tables_and_writes_every_figure(
     worlds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "deep" / "figures.json"
+    out = tmp_path / "figures.json"
     assert main(["evaluate", "--worlds", str(worlds), "--conditioning", "9", "1", "--out", str(out), "--json"]) == 0
     printed = capsys.readouterr().out
     assert "\n1 conditioning frame, 3 clips\n" in printed
@@ -315,6 +315,8 @@ def test_the_command_prints_tables_and_writes_every_figure(
         (["--steps", "3"], "--steps and --guidance are a model's"),
         (["--device", "abacus"], "device is 'abacus'"),
         (["--tokenizer", "nano-none"], "nano-none"),
+        (["--out", "missing/figures.json"], "--out is missing/figures.json: name a file in a folder that is there"),
+        (["--out", "."], "--out is .: name a file"),
     ],
 )
 def test_bad_arguments_are_one_line(

@@ -64,6 +64,12 @@ def test_the_oldest_go_where_there_is_no_room() -> None:
     assert codec.encoded == 4
 
 
+def test_what_is_kept_holds_no_memory_of_other_clips() -> None:
+    latents = Latents(Counting(), keep=10**6)
+    latents(clips(3))
+    assert [row.untyped_storage().nbytes() for row in latents._kept.values()] == [16 * 2 * 4 * 6 * 2] * 3
+
+
 def test_a_pass_in_half_precision_leaves_latents_alone() -> None:
     video = clips(1)
     with torch.autocast("cpu", torch.bfloat16):

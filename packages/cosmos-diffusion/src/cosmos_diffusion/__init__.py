@@ -1,11 +1,11 @@
 """Diffusion world models (arXiv 2501.03575, section 5.1): the public face; anything not named here may change.
 
-Public modules: ``pipelines``, from text or video to video, and ``rollout`` for long ones; ``nn``, the parts that the
-family's transformers share; ``samplers`` and ``sigmas``, ``guidance``, ``preconditioning`` and ``conditioning``;
-``noise``, ``domains`` and ``loss``, for training; ``defaults``, ``text_encoders``, ``upsampling`` and
-``embedding_files``; ``decoder``, of discrete tokens, and ``wan``, a codec; ``parallel``, ``paging``, ``quantised``,
-``residency``, ``memory`` and ``operations``. A name below is imported when it is first used, since most of them bring
-torch, which takes seconds.
+Public modules: ``pipelines``, from text or video to video, and ``long_video`` and ``rollout`` for longer ones; ``nn``,
+the parts that the family's transformers share; ``samplers`` and ``sigmas``, ``guidance``, ``preconditioning`` and
+``conditioning``; ``noise``, ``domains`` and ``loss``, for training; ``defaults``, ``text_encoders``, ``upsampling`` and
+``embedding_files``; ``lora`` and ``step_cache``; ``decoder``, of discrete tokens, and ``wan``, a codec; ``parallel``,
+``paging``, ``quantised``, ``residency``, ``memory`` and ``operations``. A name below is imported when it is first used,
+since most of them bring torch, which takes seconds.
 """
 
 from importlib import import_module

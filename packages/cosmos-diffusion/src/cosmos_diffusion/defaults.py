@@ -17,7 +17,8 @@ class Defaults:
 
     `tokenizer`: whose latents it speaks of, as ``cosmos_tokenizer.load`` takes it; None where that cannot load it.
     `frames` of `height` by `width` pixels at `fps` a second. `guidance`: weight of ``cond + weight (cond - uncond)``.
-    `negative`: prompt that guidance leads away from; an empty one is no text.
+    `guide_frames`: it leads away also from what is seen without the given frames. `negative`: prompt that it leads away
+    from; an empty one is no text.
 
     Raises:
         InputError: a value is of another type or out of range.
@@ -30,6 +31,7 @@ class Defaults:
     fps: int | float
     steps: int = 35
     guidance: int | float = 7
+    guide_frames: bool = False
     negative: str = ""
 
     def __post_init__(self) -> None:
@@ -43,6 +45,8 @@ class Defaults:
                 raise InputError(f"defaults: {name} is {value!r}: it must be a finite number")
         if self.fps <= 0:
             raise InputError(f"defaults: fps is {self.fps}: it must be positive")
+        if not isinstance(self.guide_frames, bool):
+            raise InputError(f"defaults: guide_frames is {self.guide_frames!r}: it must be true or false")
         if not isinstance(self.negative, str) or not isinstance(self.tokenizer, str | None):
             raise InputError(f"defaults: tokenizer is {self.tokenizer!r} and negative {self.negative!r}: give text")
 

@@ -1,6 +1,6 @@
 """What `cosmos-diffusion generate` can be told."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, BooleanOptionalAction
 from typing import Any
 
 _SOURCE = "name of shipped weights, file, folder or hub id"
@@ -80,6 +80,11 @@ def _add_clip(group: Any) -> None:  # noqa: ANN401
         "--guidance-convention",
         choices=("beyond", "between"),
         help="beyond (default), or between: w of uncond + w (cond - uncond), as Predict2.5 has it, and 1 is none",
+    )
+    group.add_argument(
+        "--guide-frames",
+        action=BooleanOptionalAction,
+        help="guidance leads away also from what is seen without the given frames",
     )
     group.add_argument("--sampler", choices=("euler", "heun", "res_2ab", "dpmpp_2m", "unipc"))
     group.add_argument("--augment", type=float, metavar="SIGMA", help="noise level at which given frames are shown")

@@ -147,7 +147,7 @@ def _models(args: Namespace, *, began: bool) -> tuple[WorldModel, ContinuousCode
 def _pipeline(
     args: Namespace, world: WorldModel, codec: ContinuousCodec, source: str, request: Request, *, began: bool
 ) -> Pipeline:
-    team = team_of(args, world, codec.geometry, request.frames, request.guidance)
+    team = team_of(args, world, codec.geometry, request, began=began)
     device = args.device or ("cpu" if team is None else str(team.device))
     return (Video2World if began else Text2World)(
         world,

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from cosmos_diffusion.chat import Chat, open_chat
 from cosmos_diffusion.guidance import Guidance
 from cosmos_diffusion.parallel import Team, plan_for
-from cosmos_diffusion.pipelines import SAMPLERS, Guard, Settings
+from cosmos_diffusion.pipelines import SAMPLERS, Guard, Request, Settings
 from cosmos_diffusion.text_encoders import PrecomputedEncoder, T5Encoder, TextEncoder
 from cosmos_diffusion.text_encoders.t5 import T5_11B
 from cosmos_diffusion.world_model import WorldModel
@@ -26,7 +26,7 @@ def settings_of(args: Namespace, rate: Fraction | None) -> Settings:
         InputError: a value is out of range, or one is given without what it is of.
     """
     settings: Settings = {}
-    for name in ("frames", "height", "width", "fps", "steps"):
+    for name in ("frames", "height", "width", "fps", "steps", "guide_frames"):
         if getattr(args, name) is not None:
             settings[name] = getattr(args, name)
     if args.fps is None and rate is not None:
@@ -40,7 +40,7 @@ def settings_of(args: Namespace, rate: Fraction | None) -> Settings:
     return settings
 
 
-def team_of(args: Namespace, world: WorldModel, geometry: Geometry, frames: int, guidance: Guidance) -> Team | None:
+def team_of(args: Namespace, world: WorldModel, geometry: Geometry, request: Request, *, began: bool) -> Team | None:
     """The processes that torchrun started, or None.
 
     Raises:
@@ -54,8 +54,8 @@ def team_of(args: Namespace, world: WorldModel, geometry: Geometry, frames: int,
     plan = plan_for(
         world.config,
         dist.get_world_size(),
-        frames=geometry.latent_frames(frames),
-        guided=bool(words) and guidance.beyond != 0,
+        frames=geometry.latent_frames(request.frames),
+        guided=(bool(words) or (began and request.guide_frames)) and request.guidance.beyond != 0,
         method=args.context,
         sharded=args.shard,
     )

@@ -103,7 +103,7 @@ def complete(config: DiTConfig, defaults: Defaults, geometry: Geometry, settings
         steps=steps,
         guidance=guidance if isinstance(guidance, Guidance) else Guidance(weight=guidance),
         sampler=settings.get("sampler", RELEASED_SAMPLERS[config.prediction]),
-        guide_frames=settings.get("guide_frames", False),
+        guide_frames=settings.get("guide_frames", defaults.guide_frames),
         latents=latent_shape(config, frames, height, width, (geometry.temporal, geometry.spatial)),
         sigmas=tuple(schedule(config.prediction, steps).tolist()),
     )

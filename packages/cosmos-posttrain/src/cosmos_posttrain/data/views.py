@@ -57,13 +57,13 @@ def take_view(source: Source, index: int, seed: int, shape: Shape, config: Strea
     return View(frames=np.ascontiguousarray(out_THWC), key=about.key, text=about.text, rate=rate)
 
 
-def draw_box(size: tuple[int, int], shape: Shape, rng: Generator, *, unscaled: bool, whole: bool) -> Box:
+def draw_box(size: tuple[int, int], shape: Shape, rng: Generator | None, *, unscaled: bool, whole: bool) -> Box:
     """Draw the part of a frame of `size` (height, width) that becomes the crop.
 
     Args:
         size: of the frame.
         shape: of the crop, and the short side that frames are scaled to.
-        rng: says where it lies.
+        rng: says where it lies; None takes the middle.
         unscaled: take as many pixels as the crop has, where the frame has them.
         whole: scale the frame no larger than it needs to be to cover the crop, instead of to the shape's short side.
     """
@@ -75,10 +75,8 @@ def draw_box(size: tuple[int, int], shape: Shape, rng: Generator, *, unscaled: b
     else:
         scale = shape.side / min(height, width)
     # Offsets are whole pixels of the scaled frame, as if it were scaled first and cropped then.
-    y, x = (
-        int(rng.integers(max(0, int(length * scale + 1e-6) - taken) + 1)) / scale
-        for length, taken in ((height, shape.height), (width, shape.width))
-    )
+    room = [max(0, int(n * scale + 1e-6) - taken) for n, taken in ((height, shape.height), (width, shape.width))]
+    y, x = ((most // 2 if rng is None else int(rng.integers(most + 1))) / scale for most in room)
     right, bottom = min(float(width), x + shape.width / scale), min(float(height), y + shape.height / scale)
     return x, y, right, bottom
 

@@ -9,7 +9,9 @@ from cosmos_tokenizer import InputError
 if TYPE_CHECKING:  # torch takes seconds, and --help needs none of it
     from cosmos_posttrain.estimate.models import Clip, Model
 
-_CARD = "h100"
+_CARD, _STEPS, _EFFICIENCY = "h100", 10_000, 0.4
+_TRAINING = ("gpus", "context", "shard", "lora", "steps", "gpu", "peak_tflops", "efficiency")
+"""Arguments that sampling has no use for; each is None where it is not given."""
 
 
 def add_estimate_arguments(command: ArgumentParser) -> None:
@@ -20,28 +22,26 @@ def add_estimate_arguments(command: ArgumentParser) -> None:
         metavar="NAME",
         help="preset of cosmos-diffusion or cosmos-tokenizer, shipped weights, or a checkpoint's path",
     )
-    command.add_argument("--gpus", type=int, default=1, metavar="N", help="in all (default 1)")
+    command.add_argument("--gpus", type=int, metavar="N", help="in all (default 1)")
     for name, what in (("frames", "of a clip"), ("height", "in pixels"), ("width", "in pixels")):
         command.add_argument(f"--{name}", type=int, metavar="N", help=f"{what} (default: what the model is trained on)")
     command.add_argument(
         "--batch", type=int, default=1, metavar="N", help="clips of a step for each group of --context GPUs (default 1)"
     )
-    command.add_argument(
-        "--context", type=int, default=1, metavar="N", help="GPUs that share a clip's latent frames (default 1)"
-    )
+    command.add_argument("--context", type=int, metavar="N", help="GPUs that share a clip's latent frames (default 1)")
     command.add_argument(
         "--shard", type=int, metavar="N", help="GPUs that one copy of the weights is shared out to (default: all)"
     )
     command.add_argument(
         "--lora", type=int, metavar="RANK", help="train adapters on queries and values, not the weights"
     )
-    command.add_argument("--steps", type=int, default=10_000, metavar="N", help="of the run (default 10000)")
+    command.add_argument("--steps", type=int, metavar="N", help=f"of the run (default {_STEPS})")
     command.add_argument("--gpu", choices=CARDS, metavar="CARD", help=f"{', '.join(CARDS)} (default {_CARD})")
     command.add_argument(
         "--peak-tflops", type=float, metavar="X", help="of one GPU, dense in bfloat16, instead of the card's"
     )
     command.add_argument(
-        "--efficiency", type=float, default=0.4, metavar="X", help="assumed share of the peak (default 0.4)"
+        "--efficiency", type=float, metavar="X", help=f"assumed share of the peak (default {_EFFICIENCY})"
     )
     command.add_argument(
         "--inference", action="store_true", help="peak memory of sampling by option instead, of a world model"
@@ -52,6 +52,8 @@ def estimate(args: Namespace) -> dict[str, Any]:
     """Print the estimate and return what `--json` prints."""
     from cosmos_posttrain.estimate.models import Clip, find_model
 
+    if args.inference:
+        _check_inference(args)
     model = find_model(args.model)
     asked = {name: getattr(args, name) for name in ("frames", "height", "width")}
     clip = Clip(**{name: getattr(model.clip, name) if value is None else value for name, value in asked.items()})
@@ -61,19 +63,22 @@ def estimate(args: Namespace) -> dict[str, Any]:
 def _training(args: Namespace, model: "Model", clip: "Clip") -> dict[str, Any]:
     from cosmos_posttrain.estimate import training
 
-    plan = training.Plan(gpus=args.gpus, context=args.context, shard=args.shard, batch=args.batch, lora=args.lora)
+    gpus, context = (1 if value is None else value for value in (args.gpus, args.context))
+    steps = _STEPS if args.steps is None else args.steps
+    efficiency = _EFFICIENCY if args.efficiency is None else args.efficiency
+    plan = training.Plan(gpus=gpus, context=context, shard=args.shard, batch=args.batch, lora=args.lora)
     found = training.estimate(model, plan, clip)
     card = CARDS[args.gpu or _CARD] if args.gpu or args.peak_tflops is None else None
     tflops = args.peak_tflops if args.peak_tflops is not None else CARDS[args.gpu or _CARD].tflops
-    hours = found.hours(args.steps, tflops=tflops, efficiency=args.efficiency)
+    hours = found.hours(steps, tflops=tflops, efficiency=efficiency)
     result = found.as_json() | {
-        "steps": args.steps,
+        "steps": steps,
         "gpu": args.gpu or (_CARD if card else None),
         "gpu_gb": card and card.gb,
         "peak_tflops": tflops,
-        "efficiency": args.efficiency,
+        "efficiency": efficiency,
         "hours": hours,
-        "gpu_hours": hours * args.gpus,
+        "gpu_hours": hours * gpus,
     }
     print("\n".join(_lines(result)))
     return result
@@ -108,6 +113,14 @@ def _lines(said: dict[str, Any]) -> list[str]:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _check_inference(args: Namespace) -> None:
+    given = [f"--{name.replace('_', '-')}" for name in _TRAINING if getattr(args, name) is not None]
+    if given:
+        raise InputError(f"{', '.join(given)}: of training alone, and --inference is about sampling: leave them out")
+    if args.batch < 1:
+        raise InputError(f"batch is {args.batch}: give a number from 1 up")
 
 
 def _inference(args: Namespace, model: "Model", clip: "Clip") -> dict[str, Any]:

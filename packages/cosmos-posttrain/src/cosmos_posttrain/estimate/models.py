@@ -80,12 +80,26 @@ def _world(name: str, config: DiTConfig, defaults: Defaults | None = None) -> Mo
     known = next((found for found in given if found is not None), None)
     found = known or RELEASED[config.prediction]
     clip = Clip(frames=found.frames, height=found.height, width=found.width)
-    codec = cosmos_tokenizer.PRESETS.get(found.tokenizer or "")
-    compression = (4, 8) if codec is None else (codec.temporal_compression, codec.spatial_compression)
+    compression = _compression(name, found.tokenizer)
     if config.action_numbers:
         compression = (1, compression[1])  # each frame is encoded as a picture (arXiv 2501.03575, section 6.2)
     clip = clip if known else _released_clip(name, config, clip)
     return Model(name=name, config=config, clip=clip, compression=compression)
+
+
+def _compression(name: str, tokenizer: str | None) -> tuple[int, int]:
+    """Of time and of space, by the codec that a world model names; one that names none has Wan's."""
+    if tokenizer is None:
+        return 4, 8
+    codec = cosmos_tokenizer.PRESETS.get(tokenizer)
+    if codec is None:
+        if not Path(tokenizer).exists():  # a hub id would be downloaded, for its config alone
+            raise InputError(
+                f"{name}: its tokenizer, {tokenizer}, is no preset and not on this machine: put the file there, or go "
+                "to where it is"
+            )
+        codec = cosmos_tokenizer.load(tokenizer).config
+    return codec.temporal_compression, codec.spatial_compression
 
 
 def _released_clip(name: str, config: DiTConfig, clip: Clip) -> Clip:

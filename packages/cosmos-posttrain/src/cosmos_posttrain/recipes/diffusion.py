@@ -43,9 +43,9 @@ class DiffusionRecipe:
 
     `preset`: the network, of ``cosmos_diffusion.PRESETS``; `init`, a checkpoint of any layout, takes its place.
     `tokenizer`: what makes latents, anything ``cosmos_tokenizer.load`` takes; it is not trained. `text_encoder`: one
-    that is trained with the network, of captions; None for embeddings that are given, or none. `loss`: by default as
-    the released networks of the kind were trained. `defaults`: what pipelines do with the finished model.
-    `lora`: adapters that are trained on `init`, whose own weights then stay as they are.
+    that is trained with the network, of captions; None for that of `init`, for embeddings that are given, or none.
+    `loss`: by default as the released networks of the kind were trained. `defaults`: what pipelines do with the
+    finished model. `lora`: adapters that are trained on `init`, whose own weights then stay as they are.
     `keep_latents`: gigabytes of latents that each process keeps, for clips that come again without another crop.
     """
 
@@ -76,7 +76,7 @@ _NANO = DiffusionRecipe(
     preset="nano-video2world",
     tokenizer="nano-cv8x8x8",
     loop=LoopConfig(
-        steps=1900,
+        steps=2700,
         optimizer=OptimizerConfig(name="muon", rate=5e-3),
         schedule=Schedule(warmup=50, shape="linear", flat=0.4, final=0.02),
         averages=(Average(width=0.1),),
@@ -84,7 +84,9 @@ _NANO = DiffusionRecipe(
     ),
     # Physics runs one way.
     data=StreamConfig(batch=16, frames=(33,), sides=(96,), crop=96, images=0.0, unscaled=1.0, reverse=0.0),
-    defaults=Defaults(tokenizer="nano-cv8x8x8", frames=33, height=96, width=96, fps=24.0, guidance=0.0),
+    defaults=Defaults(
+        tokenizer="nano-cv8x8x8", frames=33, height=96, width=96, fps=24.0, guidance=1.0, guide_frames=True
+    ),
     text_encoder=ByteEncoderConfig(width=_NANO_TEXT.text_width, length=_NANO_TEXT.text_length),
     loss=LossConfig(
         levels=LOSSES["edm"].levels,
@@ -205,6 +207,11 @@ def _begin(recipe: DiffusionRecipe) -> WorldModel:
     world = cosmos_diffusion.load(recipe.init, dtype=torch.bfloat16 if frozen_low else torch.float32)
     if world.text_encoder is None and recipe.text_encoder is not None:
         raise InputError(f"{recipe.init}: has no text encoder of its own: set text_encoder=null")
+    if world.text_encoder is not None and recipe.text_encoder not in (None, world.text_encoder.config):
+        raise InputError(
+            f"text_encoder is {recipe.text_encoder}, and {recipe.init} has {world.text_encoder.config}: set "
+            "text_encoder=null to go on with that"
+        )
     if recipe.defaults is not None:
         world.defaults = recipe.defaults
     # What is loaded stays mapped from the file until it is written to.

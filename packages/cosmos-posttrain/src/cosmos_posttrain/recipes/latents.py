@@ -57,7 +57,7 @@ class Latents:
     def _remember(self, key: bytes, latents: Tensor) -> None:
         if key in self._kept or latents.nbytes > self._keep:
             return
-        self._kept[key] = latents.cpu()
+        self._kept[key] = latents.to("cpu", copy=True)  # a view would keep the whole batch
         self._bytes += latents.nbytes
         while self._bytes > self._keep:
             _, gone = self._kept.popitem(last=False)
