@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from cosmos_diffusion import load, samplers, save
+from cosmos_diffusion import load, lora, samplers, save
 from cosmos_diffusion.cli import main
 from cosmos_diffusion.embedding_files import Embedding, write_embedding
 from cosmos_diffusion.pipelines import Video2World, request
@@ -104,7 +104,7 @@ def test_several_seeds_are_several_files_each_as_alone(run: Run) -> None:
     assert [file["seed"] for file in said["files"]] == [4, 12]
     both = read_video("next-12.mp4").frames
     assert run("--video", "clip.mp4", "--out", "one.mp4", "--seed", "12", "--condition-frames", "1")[0] == 0
-    assert apart(read_video("one.mp4").frames, both) < 0.1
+    assert Path("one.mp4").read_bytes() == Path("next-12.mp4").read_bytes()
     assert apart(read_video("next-4.mp4").frames, both) > 5
 
 
@@ -177,12 +177,18 @@ def test_a_guard_is_a_function_s_and_its_verdicts_are_told(run: Run, monkeypatch
         ("--augment -1", "augment is -1.0: give a noise level from 0 up"),
         ("--seed -1", "seed is -1: give a whole number from 0"),
         ("--seed 1 1", "--seed names 1 1: give each once"),
-        ("--fps 0", "fps is 0.0: give a positive number"),
+        ("--fps 0", "fps is 0.0: give a number of frames a second from 0.1 to 1000"),
+        ("--fps 1e300", "fps is 1e+300: give a number"),
+        ("--fps 1e9", "fps is 1000000000.0: give a number"),
+        ("--fps 1e-9", "fps is 1e-09: give a number"),
+        ("--fps nan", "fps is nan: give a number"),
         ("--guidance-convention between", "--guidance-convention is given without --guidance"),
         ("--upsampler-model a", "are of an --upsampler: give one"),
         ("--upsampler-key-file nothing --upsampler http://localhost:9/v1 --upsampler-model a", "nothing: No such file"),
         ("--condition-frames -7", "condition_frames is -7: give 1 + a multiple of 8, such as 1 or 9"),
         ("--guidance nan", "guidance is nan"),
+        ("--guidance 1e30 --prompt x", "guidance 1e+30 in float32 gave numbers that are not finite: give a smaller"),
+        ("--frames 1", "a single picture is frames 1 without a video or an image"),
         ("--condition-frames 25", "clip.mp4: has 20 frames, and 25 are to be given"),
         ("--condition-frames 8", "condition_frames is 8: give 1 + a multiple of 8, such as 1 or 9"),
         ("--condition-frames 17", "frames is 17, and 17 of them are given"),
@@ -204,6 +210,10 @@ def test_a_guard_is_a_function_s_and_its_verdicts_are_told(run: Run, monkeypatch
         ("--device cuda:99", "device is 'cuda:99'"),
         ("--offload blocks", "paging is from host memory to a GPU"),
         ("--shard", "start them with torchrun"),
+        ("--cache -1", "threshold of the step cache is -1.0: give a number from 0 up"),
+        ("--cache 0.1 --in-turn", "cache is for both predictions in one batch: leave it out, or in_turn"),
+        ("--lora nothing", "nothing: No such file"),
+        ("--lora world.safetensors", "world.safetensors: key"),
         ("--sampler ddim", "invalid choice: 'ddim'"),
         ("--image picture.png", "not allowed with argument --video"),
     ],
@@ -230,6 +240,94 @@ def test_no_input_is_written_over_under_the_name_of_a_seed_or_a_view(run: Run, n
     assert (code, err) == (2, f"cosmos-diffusion: {name}: is an input; write the output elsewhere\n")
     assert left() == {name}
     assert Path(name).read_bytes() == Path("clip.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--config", "next.json"),
+        ("--embeddings", "next.mp4"),
+        ("--lora", "next.mp4"),
+        ("--negative-embeddings", "next.mp4"),
+        ("--upsampler-key-file", "next.mp4"),
+    ],
+)
+def test_no_other_file_that_is_read_is_written_over(run: Run, option: str, name: str) -> None:
+    Path(name).write_text("read")
+    code, _, err = run("--video", "clip.mp4", "--out", "next.mp4", option, name)
+    assert (code, err) == (2, f"cosmos-diffusion: {name}: is an input; write the output elsewhere\n")
+    assert Path(name).read_text() == "read"
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("closed").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path).name != "closed")  # a superuser may write anywhere
+    monkeypatch.setattr(request, "RELEASED_SAMPLERS", {})
+    code, _, err = run("--video", "clip.mp4", "--out", "closed/next.mp4")
+    assert (code, err) == (
+        2,
+        "cosmos-diffusion: closed/next.mp4: nothing may be written in folder closed; give another\n",
+    )
+
+
+def test_a_cache_leaves_steps_out_and_says_how_many(run: Run) -> None:
+    words = ("--video", "clip.mp4", "--steps", "6", "--prompt", "it falls")
+    made = {}
+    for cache in ((), ("--cache", "0"), ("--cache", "1000")):
+        code, said, _ = run(*words, *cache, "--out", "next.mp4")
+        assert code == 0
+        (file,) = said["files"]
+        made[cache] = (file["cache"], file["steps_reused"], Path("next.mp4").read_bytes())
+    assert made[()][:2] == (None, None)
+    assert made["--cache", "0"] == (0.0, 0, made[()][2])
+    assert made["--cache", "1000"][0] == 1000
+    assert 0 < made["--cache", "1000"][1] < 6
+    assert made["--cache", "1000"][2] != made[()][2]
+    assert run(*words, "--cache", "1000", "--frames", "25", "--out", "long.mp4")[0] == 0
+    assert [chunk["steps_reused"] > 0 for chunk in json.loads(Path("long.json").read_text())["chunks"]] == [True, True]
+
+
+def test_adapters_are_those_of_a_merged_model(run: Run) -> None:
+    world = load("world.safetensors")
+    lora.add(world, lora.LoRAConfig(rank=2, alpha=4))
+    for parameter in lora.parameters(world).values():
+        torch.nn.init.normal_(parameter, std=0.3)
+    lora.save(world, "adapters.safetensors")
+    lora.merge(world)
+    lora.remove(world)
+    save(world, "merged.safetensors")
+    code, said, _ = run("--video", "clip.mp4", "--out", "next.mp4", "--lora", "adapters.safetensors")
+    assert (code, said["files"][0]["lora"]) == (0, "adapters.safetensors")
+    for model, same in (("merged.safetensors", True), ("world.safetensors", False)):
+        code, said, _ = run("--video", "clip.mp4", "--out", "other.mp4", model=model)
+        assert (code, said["files"][0]["lora"]) == (0, None)
+        assert (Path("other.mp4").read_bytes() == Path("next.mp4").read_bytes()) == same
+
+
+def test_what_becomes_of_text_unasked_is_said(
+    run: Run, toy_world: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(toy_world(encoder=False, tokenizer="codec.safetensors"), "mute.safetensors")
+    write_embedding("said.safetensors", Embedding(text=torch.ones(3, 32)))
+    write_embedding("long.safetensors", Embedding(text=torch.ones(17, 32)))
+    common = ["generate", "--out", "next.mp4", "--frames", "9", "--steps", "1", "--model"]
+    for words, cut, left_out in (
+        (["mute.safetensors"], False, False),
+        (["mute.safetensors", "--embeddings", "said.safetensors"], False, True),
+        (["mute.safetensors", "--embeddings", "long.safetensors"], True, True),
+        (
+            ["mute.safetensors", "--embeddings", "said.safetensors", "--negative-embeddings", "long.safetensors"],
+            True,
+            False,
+        ),
+        (["world.safetensors", "--prompt", "a" * 16], False, False),
+        (["world.safetensors", "--prompt", "a" * 17], True, False),
+    ):
+        assert main([*common, *words]) == 0
+        told, lines = json.loads(Path("next.json").read_text()), capsys.readouterr().out.splitlines()
+        assert (told["text_cut"], told["negative_left_out"]) == (cut, left_out)
+        assert sum("longer than the network reads" in line for line in lines) == cut
+        assert sum("own negative prompt needs a text encoder" in line for line in lines) == left_out
 
 
 def test_full_memory_is_told_with_what_would_fit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,6 +190,20 @@ def test_a_callback_sees_every_step_and_may_end_the_run(pipeline: Video2World) -
     assert not pipeline(video=video).cancelled
 
 
+def test_levels_are_prepared_once_each_and_few_are_kept(world: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked, kept = world(), [], []
+    prepare = model.net.prepare_level
+    monkeypatch.setattr(
+        model.net, "prepare_level", lambda *given, **named: (asked.append(given), prepare(*given, **named))[1]
+    )
+    text = torch.ones(1, 16, 32)
+    denoise = model.denoiser(text, guidance=0, fps=12)
+    sigmas = karras(20)
+    heun(denoise, torch.randn(1, 4, 2, 4, 6), sigmas, callback=lambda step: kept.append(len(denoise._levels)))
+    assert len(asked) == int((sigmas > 0).sum())
+    assert max(kept) == 2
+
+
 @pytest.mark.parametrize("sampler", [euler, heun, unipc])
 def test_the_sampler_is_one_s_own(pipeline: Video2World, sampler: Callable) -> None:
     video = clip(1)
@@ -309,5 +323,7 @@ def test_parts_that_do_not_fit_are_said_in_one_line(world: Maker, codec: Maker) 
         Video2World("nowhere.safetensors", codec=codec())
     with pytest.raises(InputError, match="the prompt is 'it falls', and this model has no text encoder"):
         Text2World(world(encoder=False), codec=codec())("it falls")
+    with pytest.raises(InputError, match="the negative prompt is 'bad', and this model has no text .* or no neg"):
+        Text2World(world(encoder=False), codec=codec())(embeddings=torch.ones(3, 32), negative="bad")
     with pytest.raises(InputError, match="makes vectors of width 32: this network takes 36"):
         Text2World(world(text_width=36, encoder=False), codec=codec(), text_encoder=world().text_encoder)

@@ -4,6 +4,7 @@ import os
 import resource
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -286,3 +287,11 @@ def test_a_disk_that_fills_up_in_the_middle_is_an_error_that_names_the_file(tmp_
         write_video(path, Video(frames=noise, rate=Fraction(24)))
     assert caught.value.filename == str(path)
     assert os.listdir(tmp_path) == []
+
+
+def test_equal_frames_give_equal_bytes_on_a_busy_machine(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (17, 96, 96, 3), np.uint8)
+    paths = [tmp_path / f"{index}.mp4" for index in range(60)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda path: write_video(path, Video(frames=noise, rate=Fraction(12))), paths))
+    assert len({path.read_bytes() for path in paths}) == 1

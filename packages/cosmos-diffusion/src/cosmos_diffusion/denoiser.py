@@ -20,6 +20,8 @@ from cosmos_diffusion.step_cache import StepCache
 from cosmos_tokenizer import InputError
 
 _T = TypeVar("_T")
+_MOST_LEVELS = 2
+"""Levels that are kept: samplers go through them in order, and ask for each of two at most in one step."""
 
 
 def denoise(
@@ -200,6 +202,8 @@ class Denoiser:
         if sigma not in self._levels:
             sigma_B = torch.full((self._rows,), sigma, device=self.net.device)
             c_noise = self.preconditioning.scales(sigma_B).c_noise
+            if len(self._levels) == _MOST_LEVELS:
+                del self._levels[next(iter(self._levels))]
             self._levels[sigma] = self.net.prepare_level(c_noise, action=self._action)
         level = _spread(self._levels[sigma], batch)
         if given is None or self.preconditioning.given_sigma is None:

@@ -12,11 +12,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-import cosmos_tokenizer
+from cosmos_diffusion import lora
 from cosmos_diffusion.checkpoint import load
 from cosmos_diffusion.checkpoint_commands import config_of
+from cosmos_diffusion.codecs import load_codec, what_to_give
 from cosmos_diffusion.embedding_files import read_embedding
-from cosmos_diffusion.generate_parts import guard_of, settings_of, team_of, text_encoder_of, upsampler_of
+from cosmos_diffusion.generate_parts import guard_of, notices, settings_of, team_of, text_encoder_of, upsampler_of
 from cosmos_diffusion.generation_files import METADATA, check_output, clip_files, clip_name, write_clip
 from cosmos_diffusion.last_frames import read_last_frames_of_views, read_picture
 from cosmos_diffusion.long_video import LongVideo
@@ -27,11 +28,14 @@ from cosmos_diffusion.pipelines import Generation, Pipeline, Placement, Request,
 from cosmos_diffusion.pipelines.request import check_seeds, complete
 from cosmos_diffusion.samplers import Callback
 from cosmos_diffusion.world_model import WorldModel
-from cosmos_tokenizer import CausalTokenizer, InputError
+from cosmos_tokenizer import ContinuousCodec, InputError
 from cosmos_tokenizer.progress import Progress
 
 _MOST_FRAMES = 9
 """Frames of a video that are given where a person says nothing; the pipeline takes as many of them as fit."""
+
+_READ = ("image", "config", "embeddings", "negative_embeddings", "upsampler_key_file", "lora", "model", "tokenizer")
+"""Options that name what is read, a file or not."""
 
 
 def generate(args: Namespace) -> dict[str, Any]:
@@ -64,6 +68,8 @@ def _generate(args: Namespace, *, write: bool) -> dict[str, Any]:
 
         def listed(path: Path, names: list[Path], told: dict[str, Any]) -> None:
             files.append({"metadata": str(path.with_suffix(METADATA)), "out": [str(name) for name in names], **told})
+            for line in notices(told):
+                progress.say(line)
             guard = "on" if told["guard"]["on"] else "off"
             for name in names:
                 size = f"{request.width}x{request.height}"
@@ -91,12 +97,15 @@ def _generate(args: Namespace, *, write: bool) -> dict[str, Any]:
 def _check(args: Namespace) -> None:
     """What is wrong with names and can be told before anything is read."""
     videos = args.video or []
-    inputs = [*videos, *([args.image] if args.image else [])]
+    others = [getattr(args, name) for name in _READ]
+    inputs = [*videos, *(other for other in others if other)]
     check_output(args.out, frames=args.frames, inputs=inputs)
     for name in (clip_name(args.out, seed, len(args.seed)) for seed in args.seed):
         for written in clip_files(name, len(videos)):
             check_output(written, frames=args.frames, inputs=inputs)
     check_seeds(args.seed)
+    if args.cache is not None:
+        Placement(cache=args.cache, in_turn=args.in_turn)
     if len(set(args.seed)) < len(args.seed):
         raise InputError(f"--seed names {' '.join(map(str, args.seed))}: give each once")
     if args.condition_frames is not None and not args.video:
@@ -115,7 +124,7 @@ def _given(args: Namespace) -> tuple[Tensor | None, Fraction | None]:
     return read_last_frames_of_views(args.video, max(1, asked or _MOST_FRAMES), least=asked or 1)
 
 
-def _models(args: Namespace, *, began: bool) -> tuple[WorldModel, CausalTokenizer, str]:
+def _models(args: Namespace, *, began: bool) -> tuple[WorldModel, ContinuousCodec, str]:
     """World model and tokenizer, on the CPU, and the tokenizer's name."""
     dtype = None if args.dtype is None else getattr(torch, args.dtype)
     world = load(args.model, dtype=dtype, config=config_of(args.config))
@@ -125,13 +134,18 @@ def _models(args: Namespace, *, began: bool) -> tuple[WorldModel, CausalTokenize
     if args.video and len(args.video) != views:
         raise InputError(f"{len(args.video)} videos are given, and {args.model} has {views} views: give one of each")
     source = args.tokenizer or world.defaults.tokenizer
+    if args.lora is not None:
+        lora.load(world, args.lora)
+        lora.merge(world)
+        lora.remove(world)
+    kind = world.config.prediction
     if source is None:
-        raise InputError(f"{args.model} does not name its tokenizer: give --tokenizer")
-    return world, cosmos_tokenizer.load(source, dtype=dtype).fold(), source
+        raise InputError(f"{args.model} does not name its tokenizer: give --tokenizer {what_to_give(kind)}")
+    return world, load_codec(source, prediction=kind, dtype=dtype), source
 
 
 def _pipeline(
-    args: Namespace, world: WorldModel, codec: CausalTokenizer, source: str, request: Request, *, began: bool
+    args: Namespace, world: WorldModel, codec: ContinuousCodec, source: str, request: Request, *, began: bool
 ) -> Pipeline:
     team = team_of(args, world, codec.geometry, request, began=began)
     device = args.device or ("cpu" if team is None else str(team.device))
@@ -141,9 +155,11 @@ def _pipeline(
         text_encoder=text_encoder_of(args, world, device),
         guard=guard_of(args.guard),
         upsampler=upsampler_of(args, device),
-        placement=Placement(device=args.device, offload=args.offload, weights=args.weights, in_turn=args.in_turn),
+        placement=Placement(
+            device=args.device, offload=args.offload, weights=args.weights, in_turn=args.in_turn, cache=args.cache
+        ),
         team=team,
-        names={"model": args.model, "tokenizer": source},
+        names={"model": args.model, "tokenizer": source, "lora": args.lora},
     )
 
 
@@ -177,7 +193,7 @@ def _told(made: Generation) -> dict[str, Any]:
 
 
 @contextmanager
-def _memory_errors(args: Namespace, world: WorldModel, codec: CausalTokenizer, request: Request) -> Iterator[None]:
+def _memory_errors(args: Namespace, world: WorldModel, codec: ContinuousCodec, request: Request) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:

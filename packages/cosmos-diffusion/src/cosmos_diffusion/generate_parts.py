@@ -1,9 +1,11 @@
 """What the options of `cosmos-diffusion generate` mean: text encoder, upsampler, guard, processes, settings."""
 
 from argparse import Namespace
+from collections.abc import Mapping
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 
@@ -91,6 +93,20 @@ def upsampler_of(args: Namespace, device: str) -> Chat | None:
         return None
     key = None if args.upsampler_key_file is None else Path(args.upsampler_key_file).read_text("utf-8").strip()
     return open_chat(args.upsampler, model=args.upsampler_model, key=key, device=device)
+
+
+def notices(told: Mapping[str, Any]) -> list[str]:
+    """Lines on what a clip's metadata say of its text that was not asked for."""
+    parts = told.get("chunks", [told])
+    lines = []
+    if any(part["text_cut"] for part in parts):
+        lines.append("text: it is longer than the network reads, and cut there; say it in fewer words")
+    if any(part["negative_left_out"] for part in parts):
+        lines.append(
+            "text: the model's own negative prompt needs a text encoder, and guidance leads away from no text instead; "
+            "give --negative-embeddings or a --text-encoder"
+        )
+    return lines
 
 
 def guard_of(name: str | None) -> Guard | None:

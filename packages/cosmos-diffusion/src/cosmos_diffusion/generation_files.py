@@ -1,5 +1,6 @@
 """The files of a generated clip: a video (of each view) or a picture, and beside it a .json of how it was made."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -28,7 +29,8 @@ def check_output(out: str | Path, *, frames: int | None, inputs: Sequence[str | 
         inputs: files that are read.
 
     Raises:
-        InputError: another ending than .mp4, or .png and .jpg of one frame; a folder that is missing; an input's name.
+        InputError: another ending than .mp4, or .png and .jpg of one frame; a folder that is missing or in which
+            nothing may be written; an input's name.
     """
     path = Path(out)
     still = is_image(path)
@@ -37,6 +39,8 @@ def check_output(out: str | Path, *, frames: int | None, inputs: Sequence[str | 
         raise InputError(f"{out}: is a picture's name, and frames is {frames}: give a name that ends in .mp4")
     if not path.parent.is_dir():
         raise InputError(f"{out}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{out}: nothing may be written in folder {path.parent}; give another")
     for name in (path, path.with_suffix(METADATA)):
         if name.is_dir():
             raise InputError(f"{name}: is a folder; give the name of a file")

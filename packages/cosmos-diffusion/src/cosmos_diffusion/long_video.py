@@ -52,6 +52,8 @@ class LongVideo:
         """What the guard said; on videos, of the last chunk."""
         self.texts: Texts | None = None
         """Of the last chunk."""
+        self.reused: int | None = None
+        """Steps of the last chunk that left out most of the network; see ``Placement.cache``."""
         self._negative, self._negative_embeddings = negative, negative_embeddings
         self._embeddings, self._callback = embeddings, callback
         self._said: str | None = None
@@ -141,7 +143,10 @@ class LongVideo:
         made = self.pipeline.clip(
             self.texts, self.request, seed=seed, given=given, augment=augment, callback=self._callback
         )
-        return None if made is None else made.video
+        if made is None:
+            return None
+        self.reused = made.reused
+        return made.video
 
     def metadata(self, chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """How a video of these chunks was made, each as :meth:`said` gave it; all of it JSON."""
@@ -164,7 +169,7 @@ class LongVideo:
         return {
             **counted,
             "augment": own if chunk.augment is None else chunk.augment,
-            **of_clip(chunk.seed, self.texts, self.watch),
+            **of_clip(chunk.seed, self.texts, self.watch, self.reused),
         }
 
     def _captions(self, given: Tensor | None) -> Callable[[str, int], str]:

@@ -21,8 +21,8 @@ from cosmos_tokenizer import Geometry, InputError, LatentStatistics, hub
 from cosmos_tokenizer.devices import available_device
 from cosmos_tokenizer.slots import Slot, take
 
-_CLASS = "AutoencoderKLWan"
-_FOLDER = "vae"
+CLASS = "AutoencoderKLWan"
+FOLDER = "vae"
 _TEMPORAL = 4
 """Frames that diffusers' class takes at a time, whatever its config says."""
 _FIELDS = ("z_dim", "dim_mult", "temperal_downsample", "latents_mean", "latents_std")
@@ -51,7 +51,7 @@ class WanCodec(nn.Module):
         super().__init__()
         config: Any = getattr(vae, "config", None)
         if any(not hasattr(config, name) for name in _FIELDS):
-            raise InputError(f"{type(vae).__name__}: is no {_CLASS} of diffusers")
+            raise InputError(f"{type(vae).__name__}: is no {CLASS} of diffusers")
         temporal = 2 ** sum(config.temperal_downsample)
         if temporal != _TEMPORAL:
             raise InputError(f"the autoencoder takes {temporal} frames to one: only those of {_TEMPORAL} run")
@@ -84,15 +84,15 @@ class WanCodec(nn.Module):
         folder = Path(source)
         if not folder.is_dir():
             folder = hub.download(
-                str(source), GROUPS[1:3], subfolder=f"{_FOLDER}/", beside=(CONFIG_FILE,), package="cosmos-diffusion"
+                str(source), GROUPS[1:3], subfolder=f"{FOLDER}/", beside=(CONFIG_FILE,), package="cosmos-diffusion"
             )
-        folder = folder / _FOLDER if (folder / _FOLDER).is_dir() else folder
+        folder = folder / FOLDER if (folder / FOLDER).is_dir() else folder
         fields = _read_config(folder / CONFIG_FILE)
         try:
             with torch.device("meta"):
                 vae = library.AutoencoderKLWan.from_config(fields)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{folder / CONFIG_FILE}: describes no {_CLASS}: {str(error).splitlines()[0]}") from error
+            raise InputError(f"{folder / CONFIG_FILE}: describes no {CLASS}: {str(error).splitlines()[0]}") from error
         vae.load_state_dict(_read_weights(folder, vae.state_dict(), dtype), assign=True)
         return cls(vae).to(target).eval()
 
@@ -158,12 +158,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path.parent}: holds no {path.name}, as a folder of diffusers' {_CLASS} does") from error
+        raise InputError(f"{path.parent}: holds no {path.name}, as a folder of diffusers' {CLASS} does") from error
     except ValueError as error:
         raise InputError(f"{path}: is not JSON: {error}") from error
     name = fields.get("_class_name") if isinstance(fields, dict) else None
-    if name != _CLASS:
-        raise InputError(f"{path}: has _class_name {name!r}, and the codec of Predict2 is {_CLASS}")
+    if name != CLASS:
+        raise InputError(f"{path}: has _class_name {name!r}, and the codec of Predict2 is {CLASS}")
     return fields
 
 

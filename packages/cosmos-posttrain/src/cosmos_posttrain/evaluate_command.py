@@ -26,7 +26,8 @@ def add_evaluate_arguments(command: ArgumentParser) -> None:
     command.add_argument(
         "--tokenizer",
         metavar="SOURCE",
-        help="of the ceiling, anything cosmos_tokenizer.load takes (default: the model's, or nano-cv8x8x8)",
+        help="of the ceiling, anything cosmos_tokenizer.load takes (default: the model's, or nano-cv8x8x8); of the "
+        "model too where it names none, as Predict2 does: a hub id or a folder of diffusers' AutoencoderKLWan",
     )
     command.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
@@ -64,10 +65,12 @@ def evaluate_worlds(args: Namespace) -> dict[str, Any]:
     if args.model is not None:
         from cosmos_posttrain.evaluate.world_model import WorldModelPredictor
 
-        predictor = WorldModelPredictor(args.model, steps=args.steps, guidance=args.guidance, device=args.device)
+        predictor = WorldModelPredictor(
+            args.model, tokenizer=args.tokenizer, steps=args.steps, guidance=args.guidance, device=args.device
+        )
         about = predictor.settings()
     codec = predictor.codec if predictor is not None else None
-    if args.tokenizer is not None or codec is None:
+    if codec is None or (args.tokenizer is not None and predictor is not None and predictor.names_tokenizer):
         codec = cosmos_tokenizer.load(args.tokenizer or "nano-cv8x8x8", device=args.device)
     rows = physics.evaluate(
         clips,

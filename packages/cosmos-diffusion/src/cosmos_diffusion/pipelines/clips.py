@@ -38,6 +38,8 @@ def frames_to_give(available: int, asked: int | None, geometry: Geometry, frames
         raise InputError(f"condition_frames is {asked}: give 1 + a multiple of {unit}, such as {near} or {near + unit}")
     if asked > available:
         raise InputError(f"condition_frames is {asked}, and the video has {available}: give fewer, or a longer video")
+    if asked >= frames == 1:
+        raise InputError("frames is 1, and that one is given: a single picture is frames 1 without a video or an image")
     if asked >= frames:
         raise InputError(f"frames is {frames}, and {asked} of them are given: make a longer clip, or give fewer frames")
     return asked

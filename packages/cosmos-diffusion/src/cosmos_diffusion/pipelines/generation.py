@@ -71,14 +71,17 @@ def common(
     }
 
 
-def of_clip(seed: int, texts: Texts, watch: Watch) -> dict[str, Any]:
-    """What a clip has of its own."""
+def of_clip(seed: int, texts: Texts, watch: Watch, reused: int | None) -> dict[str, Any]:
+    """What a clip has of its own; ``reused`` are the steps that a cache saved, None without one."""
     return {
         "seed": seed,
         "prompt": _plain(texts.prompts[0]),
         "upsampled_prompt": _plain(texts.upsampled[0]),
         "negative": texts.negative_prompt,
+        "text_cut": texts.cut,
+        "negative_left_out": texts.negative_left_out,
         "guided_by_text": texts.guided,
+        "steps_reused": reused,
         "guard_on_video": watch.video_verdict,
     }
 

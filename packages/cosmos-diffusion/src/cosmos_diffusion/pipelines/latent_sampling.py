@@ -10,6 +10,7 @@ from cosmos_diffusion.noise import gaussian
 from cosmos_diffusion.parallel import Team
 from cosmos_diffusion.pipelines.request import Request
 from cosmos_diffusion.samplers import Callback, Step
+from cosmos_diffusion.step_cache import StepCache
 from cosmos_diffusion.world_model import WorldModel
 
 
@@ -29,6 +30,7 @@ def sample(
     device: torch.device,
     team: Team | None,
     in_turn: bool,
+    cache: StepCache | None,
     callback: Callback | None,
 ) -> Float[Tensor, "1 C T H W"] | None:
     """Latents of one clip at the scale of the data, or None where the callback ended the run before they were found.
@@ -49,6 +51,7 @@ def sample(
         device: of the network.
         team: of processes, that this one is of.
         in_turn: predict with the prompt and without it one after the other.
+        cache: of this clip alone; see ``StepCache``.
         callback: called behind every step; True ends the run.
 
     Raises:
@@ -74,6 +77,7 @@ def sample(
         guide_frames=request.guide_frames,
         together=not in_turn,
         team=team,
+        cache=cache,
     )
     ended = _Ended(callback)
     data = request.sampler(denoise, noise, request.sigmas, callback=ended)

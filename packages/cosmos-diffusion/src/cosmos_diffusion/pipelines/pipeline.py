@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-import cosmos_tokenizer
 from cosmos_diffusion import checkpoint
 from cosmos_diffusion.channels import Conditions
 from cosmos_diffusion.chat import Chat
+from cosmos_diffusion.codecs import load_codec, what_to_give
 from cosmos_diffusion.domains import Domains
 from cosmos_diffusion.parallel import Team
 from cosmos_diffusion.pipelines.clips import (
@@ -32,6 +32,7 @@ from cosmos_diffusion.pipelines.request import Request, Settings, check_seeds, c
 from cosmos_diffusion.pipelines.texts import Captions, Embeddings, Texts, check_encoder, embedded, worded
 from cosmos_diffusion.samplers import Callback
 from cosmos_diffusion.sources import Source
+from cosmos_diffusion.step_cache import StepCache
 from cosmos_diffusion.text_encoders import TextEncoder
 from cosmos_diffusion.world_model import WorldModel
 from cosmos_tokenizer import ContinuousCodec, InputError
@@ -43,17 +44,22 @@ P = TypeVar("P", bound="Pipeline")
 
 
 class Made(NamedTuple):
-    """One clip, which begins with what was given, and its latents at the scale of the data."""
+    """One clip, which begins with what was given, and its latents at the scale of the data.
+
+    `reused`: steps that left out most of the network for ``Placement.cache``, or None without one.
+    """
 
     video: Float[Tensor, "1 3 T H W"]
     latents: Float[Tensor, "1 C t h w"]
+    reused: int | None = None
 
 
 class Pipeline:
     """Parts of a pipeline; :class:`Text2World` and :class:`Video2World` are two. Usable in a ``with``.
 
     Args:
-        world: the model, or what ``load`` takes. With ``placement`` or ``team`` its network is changed where it is.
+        world: the model, or what ``load`` takes; of adapters, one into which ``lora.merge`` has put them. With
+            ``placement`` or ``team`` its network is changed where it is.
         codec: whose latents it speaks of; by default the one that ``world.defaults.tokenizer`` names.
         text_encoder: by default the one in the model's file; prompts need one, and no prompt needs none.
         domains: statistics of the latents; by default the model's own, else those that the codec carries, as the
@@ -88,9 +94,12 @@ class Pipeline:
         if self.takes_frames and not self.world.config.condition_mask:
             raise InputError("a video is to go on, and this network takes text alone: use a video2world model")
         defaults = self.world.defaults
+        kind = self.world.config.prediction
         if codec is None and defaults.tokenizer is None:
-            raise InputError("this model does not name its tokenizer: give a codec")
-        self.codec: ContinuousCodec = codec or cosmos_tokenizer.load(str(defaults.tokenizer)).fold()
+            raise InputError(
+                f"this model does not name its tokenizer: give a codec, codecs.load_codec of {what_to_give(kind)}"
+            )
+        self.codec: ContinuousCodec = codec or load_codec(str(defaults.tokenizer), prediction=kind)
         self.text_encoder: TextEncoder | None = text_encoder or self.world.text_encoder
         if self.text_encoder is not None:
             check_encoder(self.text_encoder, self.world.config)
@@ -111,6 +120,7 @@ class Pipeline:
             "tokenizer": defaults.tokenizer if codec is None else type(codec).__name__,
             "dtype": str(self.world.net.dtype).removeprefix("torch."),
             "weights": placement.weights,
+            "cache": placement.cache,
             "processes": None if team is None else asdict(team.plan),
             **(names or {}),
         }
@@ -200,7 +210,7 @@ class Pipeline:
             The clip, or None where the callback ended the run.
 
         Raises:
-            InputError: something does not fit the network.
+            InputError: something does not fit the network, or what it makes is not finite.
         """
         views = self.views(conditions)
         known = None
@@ -209,6 +219,7 @@ class Pipeline:
             given = given.to(self.places.device)
             with self.places.use(self.codec):
                 known = to_data(self.codec, self.domains, given, views=views)
+        cache = None if self.placement.cache is None else StepCache(self.placement.cache)
         with self.places.network():
             data = sample(
                 self.world,
@@ -224,6 +235,7 @@ class Pipeline:
                 device=self.places.device,
                 team=self.team,
                 in_turn=self.placement.in_turn,
+                cache=cache,
                 callback=callback,
             )
         if data is None:
@@ -239,7 +251,13 @@ class Pipeline:
                 views=views,
                 picture=request.frames == 1,
             )
-        return Made(video, data)
+        if not bool(data.isfinite().all() & video.isfinite().all()):
+            dtype = str(self.world.net.dtype).removeprefix("torch.")
+            raise InputError(
+                f"guidance {request.guidance.weight:g} in {dtype} gave numbers that are not finite: give a smaller "
+                "guidance, or a dtype of more range, such as bfloat16 or float32"
+            )
+        return Made(video, data, None if cache is None else cache.reused)
 
     def views(self, conditions: Conditions = NOTHING) -> int:
         """How many views a clip has, one behind another."""
@@ -306,7 +324,7 @@ class Pipeline:
             if made is None:
                 break
             video = watch.video(made.video).cpu()
-            metadata = {**shared, "cancelled": False, "clips": [of_clip(seed, text, watch)]}
+            metadata = {**shared, "cancelled": False, "clips": [of_clip(seed, text, watch, made.reused)]}
             clips.append(Generation(video=video, latents=made.latents.cpu(), fps=request.fps, metadata=metadata))
             if on_clip is not None:
                 on_clip(clips[-1])

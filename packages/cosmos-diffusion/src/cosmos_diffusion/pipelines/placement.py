@@ -12,6 +12,7 @@ from cosmos_diffusion.paging import page
 from cosmos_diffusion.parallel import Team
 from cosmos_diffusion.quantised import Form, quantise
 from cosmos_diffusion.residency import Movable, Residency
+from cosmos_diffusion.step_cache import StepCache
 from cosmos_tokenizer import InputError
 from cosmos_tokenizer.devices import available_device
 
@@ -27,19 +28,26 @@ class Placement:
     `device`: where it runs; by default where the network's weights are, or of a team its own.
     `offload`: what waits in the host's memory. `weights`: eight bits for the network's, which compute in its dtype.
     `in_turn`: predict with the prompt and without it one after the other, not as one batch: fewer activations.
+    `cache`: threshold below which steps reuse what blocks did at the one before, which is faster, and changes the clip;
+    see ``StepCache``. None is off. It needs both predictions in one batch.
 
     Raises:
-        InputError: ``offload`` is none of the three.
+        InputError: ``offload`` is none of the three; the threshold is negative or not a number, or ``in_turn`` too.
     """
 
     device: str | torch.device | None = None
     offload: Offload = "none"
     weights: Form | None = None
     in_turn: bool = False
+    cache: int | float | None = None
 
     def __post_init__(self) -> None:
         if self.offload not in OFFLOADS:
             raise InputError(f"offload is {self.offload!r}: use {', '.join(OFFLOADS)}")
+        if self.cache is not None:
+            StepCache(self.cache)
+            if self.in_turn:
+                raise InputError("cache is for both predictions in one batch: leave it out, or in_turn")
 
 
 class Places:

@@ -1,6 +1,5 @@
 """What clip is asked for and how it is sampled: a pipeline's settings, completed by a model's defaults and checked."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,12 +34,16 @@ RELEASED_SAMPLERS: Mapping[Prediction, Sampler] = MappingProxyType(
 """What the released networks are sampled with, by ``DiTConfig.prediction``."""
 
 
+LEAST_FPS, MOST_FPS = 0.1, 1000
+"""Frames a second that files can be written with and read again."""
+
+
 class Settings(TypedDict, total=False):
     """Arguments of a pipeline's call beside prompts and frames; what is left out is the model's own.
 
     frames: of the clip, given ones included; of each view. 1 + a multiple of the codec's 8 (4 with Wan's codec).
     height, width: in pixels, multiples of 16.
-    fps: frames a second, which the network is told.
+    fps: frames a second, which the network is told; 0.1 to 1000.
     steps: evaluations of the network, or twice as many with guidance; 1 to 10000.
     guidance: a number is the weight of ``cond + weight (cond - uncond)``, 0 for none.
     sampler: a function of ``samplers``.
@@ -89,8 +92,8 @@ def complete(config: DiTConfig, defaults: Defaults, geometry: Geometry, settings
     frames = settings.get("frames", defaults.frames)
     height, width = settings.get("height", defaults.height), settings.get("width", defaults.width)
     fps, steps = settings.get("fps", defaults.fps), settings.get("steps", defaults.steps)
-    if not 0 < fps < math.inf:
-        raise InputError(f"fps is {fps}: give a positive number of frames a second")
+    if not LEAST_FPS <= fps <= MOST_FPS:  # NaN too
+        raise InputError(f"fps is {fps}: give a number of frames a second from {LEAST_FPS} to {MOST_FPS}")
     guidance = settings.get("guidance", defaults.guidance)
     return Request(
         frames=frames,

@@ -12,6 +12,7 @@ from cosmos_diffusion.config import DiTConfig
 from cosmos_diffusion.embedding_files import Embedding
 from cosmos_diffusion.pipelines.guard import Watch
 from cosmos_diffusion.text_encoders import TextEncoder
+from cosmos_diffusion.text_encoders.byte_encoder import ByteEncoder
 from cosmos_diffusion.text_encoders.padding import padded
 from cosmos_tokenizer import InputError
 
@@ -29,7 +30,9 @@ Said = str | tuple[str, ...] | None
 class Texts:
     """Of some clips, in float32 on the CPU. Of views, ``S`` counts the vectors of all, one view behind another.
 
-    `prompts`: what was said, and `upsampled` what a language model made of it.
+    `prompts`: what was said, and `upsampled` what a language model made of it. `cut`: a text fills all vectors that the
+    network reads, and what is behind them is lost. `negative_left_out`: the model has a negative prompt of its own, and
+    no text encoder was there for it.
     """
 
     text: Float[Tensor, "B S K"]
@@ -37,6 +40,8 @@ class Texts:
     prompts: tuple[Said, ...]
     upsampled: tuple[Said, ...]
     negative_prompt: Said
+    cut: bool = False
+    negative_left_out: bool = False
 
     @property
     def guided(self) -> bool:
@@ -52,6 +57,8 @@ class Texts:
             prompts=self.prompts[row],
             upsampled=self.upsampled[row],
             negative_prompt=self.negative_prompt,
+            cut=self.cut,
+            negative_left_out=self.negative_left_out,
         )
 
 
@@ -109,16 +116,19 @@ def embedded(
     """
     views = words.views
     if embeddings is None:
-        flat = embed([said for clip in words.captions or words.prompts for said in clip], encoder, config)
+        flat, cut = embed([said for clip in words.captions or words.prompts for said in clip], encoder, config)
         text = flat.unflatten(0, (len(words.prompts), views)).flatten(1, 2)
     else:
-        text = given_embeddings(embeddings, config, views=views)
+        text, cut = given_embeddings(embeddings, config, views=views)
+    left_out = False
     if negative_embeddings is None:
         if negative is None:
+            left_out = encoder is None and not config.views and bool(text.any()) and bool(default)
             negative = "" if encoder is None or config.views or not bool(text.any()) else default
-        away = embed([negative], encoder, config).repeat(1, views, 1)
+        away, away_cut = embed([negative], encoder, config, what="negative prompt")
+        away = away.repeat(1, views, 1)
     else:
-        away = given_embeddings(negative_embeddings, config, views=views)
+        away, away_cut = given_embeddings(negative_embeddings, config, views=views)
         if isinstance(negative_embeddings, Embedding) and negative is None:
             negative = negative_embeddings.prompt
     if len(away) not in (1, len(text)):
@@ -130,6 +140,8 @@ def embedded(
         prompts=_each(prompts, len(text)),
         upsampled=_each(captions, len(text)),
         negative_prompt=negative or None,
+        cut=cut or away_cut,
+        negative_left_out=left_out,
     )
 
 
@@ -145,29 +157,37 @@ def _each(said: Sequence[Said], clips: int) -> tuple[Said, ...]:
     return tuple(said) if len(said) == clips else tuple(said) * clips
 
 
-def embed(prompts: Sequence[str], encoder: TextEncoder | None, config: DiTConfig) -> Float[Tensor, "B S K"]:
-    """Embeddings at the network's length; an empty prompt is no text, which is zeros and needs no encoder.
+def embed(
+    prompts: Sequence[str], encoder: TextEncoder | None, config: DiTConfig, *, what: str = "prompt"
+) -> tuple[Float[Tensor, "B S K"], bool]:
+    """Embeddings at the network's length, and whether one is cut there.
+
+    An empty prompt is no text, which is zeros and needs no encoder. ``what`` errors call the prompts.
 
     Raises:
         InputError: there is a prompt and no encoder, or one of another width.
     """
     said = [prompt for prompt in prompts if prompt]
     if not said:
-        return torch.zeros(len(prompts), config.text_length, _width(config))
+        return torch.zeros(len(prompts), config.text_length, _width(config)), False
     if encoder is None:
         raise InputError(
-            f"the prompt is {said[0][:40]!r}, and this model has no text encoder of its own: give one, or embeddings "
-            "made before, or no prompt"
+            f"the {what} is {said[0][:40]!r}, and this model has no text encoder of its own: give one, or embeddings "
+            f"made before, or no {what}"
         )
     check_encoder(encoder, config)
-    found = padded(list(encoder.encode(said)), config.text_length)
+    whole = encoder.encode(said)
+    found = padded(list(whole), config.text_length)
     text_BSK = torch.zeros(len(prompts), *found.shape[1:])
     text_BSK[[index for index, prompt in enumerate(prompts) if prompt]] = found.float().cpu()
-    return text_BSK
+    if isinstance(encoder, ByteEncoder):
+        return text_BSK, any(encoder.cuts(prompt) for prompt in said)
+    room = min(encoder.length, config.text_length)  # others do not say what they cut: it fills their last vector
+    return text_BSK, bool((whole[:, room - 1 :] != 0).any())
 
 
-def given_embeddings(given: Embeddings, config: DiTConfig, *, views: int) -> Float[Tensor, "B L K"]:
-    """Embeddings at the network's length, the same for every view.
+def given_embeddings(given: Embeddings, config: DiTConfig, *, views: int) -> tuple[Float[Tensor, "B L K"], bool]:
+    """Embeddings at the network's length, the same for every view, and whether one is cut there.
 
     Raises:
         InputError: there is none, or it is of another width.
@@ -181,7 +201,8 @@ def given_embeddings(given: Embeddings, config: DiTConfig, *, views: int) -> Flo
         )
     if not len(text_BSK):
         raise InputError(f"the embedding has shape {tuple(text_BSK.shape)}: give that of one clip or more")
-    return padded(list(text_BSK.float().cpu()), config.text_length).repeat(1, views, 1)
+    cut = bool((text_BSK[:, config.text_length :] != 0).any())
+    return padded(list(text_BSK.float().cpu()), config.text_length).repeat(1, views, 1), cut
 
 
 def by_view(prompt: str | Sequence[str] | None, views: int) -> list[tuple[str, ...]]:

@@ -87,6 +87,10 @@ class ByteEncoder(nn.Module):
         """Vectors of a prompt with its padding."""
         return self.config.length
 
+    def cuts(self, prompt: str) -> bool:
+        """Whether a prompt has more bytes than are read."""
+        return len(prompt.encode(errors="surrogatepass")) > self.length
+
     def encode(self, prompts: Sequence[str], /) -> Float[Tensor, "B S K"]:
         """Embeddings of prompts, a vector a byte; gradients flow where they are enabled."""
         return self(byte_values(prompts, self.length).to(self.bytes.weight.device))

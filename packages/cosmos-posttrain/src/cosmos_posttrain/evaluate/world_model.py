@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from cosmos_diffusion import load
+from cosmos_diffusion.codecs import load_codec
 from cosmos_diffusion.pipelines import Placement, Settings, Video2World
 from cosmos_tokenizer import ContinuousCodec
 from cosmos_tokenizer.media import to_clip, to_frames
@@ -15,22 +17,28 @@ class WorldModelPredictor:
 
     Args:
         source: anything `cosmos_diffusion.load` takes.
+        tokenizer: anything `cosmos_diffusion.codecs.load_codec` takes, for a model that names none itself.
         steps, guidance: the model's own by default.
         device: where it runs.
 
     Raises:
-        InputError: no such model, or one that takes no frames.
+        InputError: no such model or tokenizer, or a model that takes no frames.
     """
 
     def __init__(
         self,
         source: str | Path,
         *,
+        tokenizer: str | Path | None = None,
         steps: int | None = None,
         guidance: int | float | None = None,
         device: str = "cpu",
     ) -> None:
-        self._pipeline = Video2World(source, placement=Placement(device=device))
+        world = load(source)
+        codec = None
+        if world.defaults.tokenizer is None and tokenizer is not None:
+            codec = load_codec(tokenizer, prediction=world.config.prediction)
+        self._pipeline = Video2World(world, codec=codec, placement=Placement(device=device))
         self._settings: Settings = {}
         if steps is not None:
             self._settings["steps"] = steps
@@ -41,6 +49,11 @@ class WorldModelPredictor:
     def codec(self) -> ContinuousCodec:
         """The tokenizer whose latents it predicts."""
         return self._pipeline.codec
+
+    @property
+    def names_tokenizer(self) -> bool:
+        """Whether the model itself says which tokenizer that is."""
+        return self._pipeline.world.defaults.tokenizer is not None
 
     def settings(self) -> dict[str, int | float]:
         """Steps and guidance's weight beyond the prompted prediction, as they are used."""
