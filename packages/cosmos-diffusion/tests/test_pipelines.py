@@ -84,11 +84,13 @@ def test_the_last_frames_of_a_video_are_given(pipeline: Video2World) -> None:
     assert torch.equal(longer.video[:, :, :17], video[:, :, -17:])
 
 
-def test_a_model_can_be_guided_by_frames_unless_told_otherwise(pipeline: Video2World) -> None:
+def test_a_model_can_be_guided_by_frames_unless_told_otherwise(
+    pipeline: Video2World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     video, usual = clip(9), pipeline.world.defaults
     told = pipeline(video=video, guidance=2.0, guide_frames=True)
     plain = pipeline(video=video)
-    pipeline.world.defaults = replace(usual, guidance=2.0, guide_frames=True)
+    monkeypatch.setattr(pipeline.world, "defaults", replace(usual, guidance=2.0, guide_frames=True))
     assert_same(pipeline(video=video), told)
     assert_same(pipeline(video=video, guide_frames=False), plain)
     assert not torch.equal(told.latents, plain.latents)

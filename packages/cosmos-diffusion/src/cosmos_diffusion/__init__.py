@@ -3,9 +3,9 @@
 Public modules: ``pipelines``, from text or video to video, and ``long_video`` and ``rollout`` for longer ones; ``nn``,
 the parts that the family's transformers share; ``samplers`` and ``sigmas``, ``guidance``, ``preconditioning`` and
 ``conditioning``; ``noise``, ``domains`` and ``loss``, for training; ``defaults``, ``text_encoders``, ``upsampling`` and
-``embedding_files``; ``lora`` and ``step_cache``; ``decoder``, of discrete tokens, and ``wan``, a codec; ``parallel``,
-``paging``, ``quantised``, ``residency``, ``memory`` and ``operations``. A name below is imported when it is first used,
-since most of them bring torch, which takes seconds.
+``embedding_files``; ``lora`` and ``step_cache``; ``decoder``, of discrete tokens, ``wan``, a codec, and ``codecs``;
+``parallel``, ``paging``, ``quantised``, ``residency``, ``memory`` and ``operations``. A name below is imported when it
+is first used, since most of them bring torch, which takes seconds.
 """
 
 from importlib import import_module
