@@ -149,7 +149,7 @@ def test_no_prompt_is_not_guided_and_costs_half(pipeline: Video2World, monkeypat
     monkeypatch.setattr(
         pipeline.world.net,
         "forward",
-        lambda *given, **named: (batches.append(len(given[0])), forward(*given, **named))[1],
+        lambda *given, **named: (batches.append(len(given[0]) * named.get("copies", 1)), forward(*given, **named))[1],
     )
     video = clip(1)
     plain = pipeline(video=video)

@@ -12,7 +12,7 @@ from cosmos_diffusion.config import DiTConfig
 from cosmos_diffusion.nn import Attend, Backend, Linear, RMSNorm, Rotation, attention, modulated, rotate
 from cosmos_diffusion.noise_level import Modulation, NoiseLevel
 
-Tables = Float[Tensor, "9 B t 1 D"]
+Tables = Float[Tensor, "9 M t 1 D"]
 """Shift, scale and gate of self-attention, cross-attention and perceptron, for some noise levels."""
 
 
@@ -84,33 +84,42 @@ class Block(nn.Module):
         by: Rotation,
         position: Float[Tensor, "1 L D"] | None,
         attend: Attend = attention,
-    ) -> Float[Tensor, "B L D"]:
-        """The tokens after the block.
+        copies: int = 1,
+    ) -> Float[Tensor, "R L D"]:
+        """The tokens after the block, of ``R = B copies`` clips.
 
         Args:
             h_BLD: tokens, frame by frame.
             level: noise levels, or what :meth:`tables` made of them.
-            text: text, or what ``cross_attention.keys_values`` made of it; with views, ``C`` is ``B`` times those.
+            text: text, or what ``cross_attention.keys_values`` made of it; with views, ``C`` is ``R`` times those.
             by: rotations of the tokens.
             position: is added first.
             attend: lets the tokens see one another.
+            copies: of all clips, one batch behind another, which differ by their text alone: they are made behind
+                self-attention, which is the same for all.
         """
         if position is not None:
             h_BLD = h_BLD + position.to(h_BLD.dtype)
         tables = self.tables(level) if isinstance(level, NoiseLevel) else level
         context = text if isinstance(text, KeysValues) else self.cross_attention.keys_values(text)
-        views = context.k_BSNH.shape[0] // h_BLD.shape[0]
+        views = context.k_BSNH.shape[0] // (h_BLD.shape[0] * copies)
         h = h_BLD.unflatten(1, (tables.shape[2], -1))
-        shift, scale, gate = tables[0:3]
+        shift, scale, gate = for_clips(tables[0:3], len(h))
         y = self.self_attention(modulated(h, shift, scale).flatten(1, 2), None, by, attend)
         h = torch.addcmul(h, gate, _like(y, h))
-        shift, scale, gate = tables[3:6]
+        h = h.repeat(copies, 1, 1, 1) if copies > 1 else h
+        shift, scale, gate = for_clips(tables[3:6], len(h))
         x = rearrange(modulated(h, shift, scale).flatten(1, 2), "b (v l) d -> (b v) l d", v=views)
         y = rearrange(self.cross_attention(x, context), "(b v) l d -> b (v l) d", v=views)
         h = torch.addcmul(h, gate, _like(y, h))
-        shift, scale, gate = tables[6:9]
+        shift, scale, gate = for_clips(tables[6:9], len(h))
         h = torch.addcmul(h, gate, self.down(F.gelu(self.up(modulated(h, shift, scale)))))
         return h.flatten(1, 2)
+
+
+def for_clips(tables: Float[Tensor, "N B t 1 D"], clips: int) -> Float[Tensor, "N R t 1 D"]:
+    """Modulations of so many clips; those of a batch serve its copies behind it."""
+    return tables if tables.shape[1] in (1, clips) else tables.repeat(1, clips // tables.shape[1], 1, 1, 1)
 
 
 def _like(x_BLD: Tensor, h_BtLD: Tensor) -> Tensor:

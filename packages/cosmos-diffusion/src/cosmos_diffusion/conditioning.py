@@ -39,7 +39,7 @@ class Given(NamedTuple):
         """The network's input, with what is shown in place."""
         return torch.where(self.mask > 0, self.shown.to(x_BCTHW.dtype), x_BCTHW)
 
-    def kept(self, x0_BCTHW: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+    def kept(self, x0_BCTHW: Float[Tensor, "*copies B C T H W"]) -> Float[Tensor, "*copies B C T H W"]:
         """A prediction, with the truth in place."""
         return torch.where(self.mask > 0, self.latents.to(x0_BCTHW.dtype), x0_BCTHW)
 

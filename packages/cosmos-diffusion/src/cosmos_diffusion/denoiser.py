@@ -36,9 +36,10 @@ def denoise(
     conditions: Conditions,
     level: Level | None = None,
     behind_first: BehindFirst | None = None,
-) -> Float[Tensor, "B C T H W"]:
-    """``D(x; sigma)``; see ``WorldModel.denoise``. ``level`` is what the network makes of the noise level,
-    and ``behind_first`` is for it, too."""
+    copies: int = 1,
+) -> Float[Tensor, "R C T H W"]:
+    """``D(x; sigma)``; see ``WorldModel.denoise``. ``level`` is what the network makes of the noise level; and
+    ``behind_first`` and ``copies`` are for it, too."""
     _check(net, x, given, conditions)
     work = torch.promote_types(x.dtype, torch.float32)
     if isinstance(sigma, Tensor):
@@ -57,11 +58,12 @@ def denoise(
         if preconditioning.given_sigma is not None:
             c_noise = given.levels(c_noise, _given_c_noise(preconditioning, x.device).to(work)[0])
     told = conditions._asdict() | {"fps": fps, "behind_first": behind_first}
+    told |= {"copies": copies} if copies > 1 else {}
     raw = net(seen_BCTHW, c_noise if level is None else level, text, **told)
-    x0_BCTHW = c_skip * x_BCTHW + c_out * raw.to(work)
+    x0_BCTHW = c_skip * x_BCTHW + c_out * raw.to(work).unflatten(0, (copies, -1))
     if given is not None and holds:
         x0_BCTHW = given.kept(x0_BCTHW)
-    return x0_BCTHW.to(x.dtype)
+    return x0_BCTHW.flatten(0, 1).to(x.dtype)
 
 
 @runtime_checkable
@@ -146,7 +148,12 @@ class Denoiser:
             self._with = _Told(_of_rows(texts, slice(rows)), given, conditions)
             given = None if both_given is None else both_given.second
             self._without = _Told(_of_rows(texts, slice(rows, None)), given, conditions)
-            self._both = _Told(texts, both_given, Conditions(*(_twice(value, self.batch) for value in conditions)))
+            # Where both see the same frames, they differ by their text alone.
+            self._copies = 1 if cache is not None or team is not None or (given is not None and guide_frames) else 2
+            if self._copies == 2:
+                self._both = self._with._replace(text=texts)
+            else:
+                self._both = _Told(texts, both_given, Conditions(*(_twice(value, self.batch) for value in conditions)))
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "B C T H W"], sigma: int | float) -> Float[Tensor, "B C T H W"]:
@@ -169,7 +176,8 @@ class Denoiser:
         if self._team is not None and self._team.halves:
             cond, uncond = self._team.both(partial(self._denoise, x, sigma), self._with, self._without)
         elif self._together:
-            cond, uncond = self._denoise(x.repeat(2, 1, 1, 1, 1), sigma, self._both).chunk(2)
+            twice = x if self._copies == 2 else x.repeat(2, 1, 1, 1, 1)
+            cond, uncond = self._denoise(twice, sigma, self._both, copies=self._copies).chunk(2)
         else:
             cond, uncond = self._denoise(x, sigma, self._with), self._denoise(x, sigma, self._without)
         x0_BCTHW = self.guidance(cond, uncond)
@@ -181,7 +189,7 @@ class Denoiser:
         padding = len(used_S) - (int(found[-1]) + 1 if len(found) else 0)
         return self.net.prepare_text(text, views=self._views, padding=padding)
 
-    def _denoise(self, x: Tensor, sigma: int | float, told: _Told) -> Tensor:
+    def _denoise(self, x: Tensor, sigma: int | float, told: _Told, *, copies: int = 1) -> Tensor:
         behind_first = None
         if self.cache is not None:
             behind_first = partial(self.cache, agree=None if self._team is None else self._team.largest)
@@ -196,6 +204,7 @@ class Denoiser:
             conditions=told.conditions,
             level=self._level(float(sigma), told.given, len(x)),
             behind_first=behind_first,
+            copies=copies,
         )
 
     def _level(self, sigma: float, given: Given | None, batch: int) -> Level:

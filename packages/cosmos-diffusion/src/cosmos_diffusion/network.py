@@ -10,7 +10,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from cosmos_diffusion.block import Block, KeysValues, Tables
+from cosmos_diffusion.block import Block, KeysValues, Tables, for_clips
 from cosmos_diffusion.channels import Conditions, InputChannels
 from cosmos_diffusion.config import DiTConfig
 from cosmos_diffusion.nn import Attend, Linear, attention, modulated
@@ -126,7 +126,8 @@ class DiT(nn.Module):
         trajectory: Float[Tensor, "B 64 3"] | None = None,
         part: Part = _WHOLE,
         behind_first: BehindFirst | None = None,
-    ) -> Float[Tensor, "B C T H W"]:
+        copies: int = 1,
+    ) -> Float[Tensor, "R C T H W"]:
         """The raw output ``F`` of equation 7 of arXiv 2206.00364, in the dtype of the weights.
 
         Args:
@@ -139,6 +140,8 @@ class DiT(nn.Module):
             part: of what clip all the above is a part; itself by default.
             behind_first: is given the tokens before and after the first block, and a function that runs the blocks
                 behind it, and returns the tokens after these: see ``StepCache``.
+            copies: of all clips, one batch behind another, which differ by their text alone: ``R = B copies`` clips
+                come back, and ``text`` is prepared of so many. What their text has no part in is done once.
 
         Raises:
             InputError: a shape does not fit the network, or something is given that it has no place for.
@@ -156,6 +159,7 @@ class DiT(nn.Module):
         context = text if isinstance(text, Text) else self._projected(text, count)
 
         def through(h_BLD: Tensor, index: int) -> Tensor:
+            more = (copies,) if copies > 1 and index == 0 else ()
             return self.blocks[index](
                 h_BLD,
                 level.blocks[index] if isinstance(level, Level) else level,
@@ -163,6 +167,7 @@ class DiT(nn.Module):
                 by,
                 position,
                 part.attend,
+                *more,
             )
 
         def rest(h_BLD: Tensor) -> Tensor:
@@ -175,7 +180,7 @@ class DiT(nn.Module):
                 h_BLD = through(h_BLD, index)
         else:
             h_BLD = behind_first(h_BLD, through(h_BLD, 0), rest)
-        shift, scale = level.last if isinstance(level, Level) else self.last_modulation(level)
+        shift, scale = for_clips(level.last if isinstance(level, Level) else self.last_modulation(level), len(h_BLD))
         y = self.last(modulated(h_BLD.unflatten(1, (shift.shape[1], -1)), shift, scale))
         t, h, w = sizes
         return unpatchify(rearrange(y, "b s l d -> b (s l) d").unflatten(1, (count * t, h, w)), self.config.patch)
