@@ -200,7 +200,7 @@ def test_churn_keeps_the_distribution_and_follows_its_generator(sampler: Callabl
 
 def test_noise_is_put_back_as_far_and_where_it_is_told() -> None:
     churn = Churn(amount=3, low=0.5, high=2)
-    assert [churn.raised(sigma, 12) for sigma in (0.49, 0.5, 1.0, 2, 2.01)] == [0.49, 0.625, 1.25, 2.5, 2.01]
+    assert [churn.raised(sigma, 12) for sigma in (0.49, 0.5, 1.0, 2.0, 2.01)] == [0.49, 0.625, 1.25, 2.5, 2.01]
     assert Churn(amount=60).raised(3.0, 12) == pytest.approx(3 * math.sqrt(2))
     x = torch.zeros(20000, dtype=torch.float64)
     found = euler(lambda x, sigma: 0 * x, x, [2.0, 1.0], churn=Churn(amount=0.25, noise=3))
