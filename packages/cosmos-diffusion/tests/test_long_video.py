@@ -235,6 +235,7 @@ def test_generate_takes_chunks_overlap_and_drift(run: Run) -> None:
         (["--frames", "33", "--chunk", "10"], "10"),
         (["--frames", "33", "--drift", "-1"], "drift is"),
         (["--frames", "33", "--video", "clip.mp4", "--augment", "1", "--drift", "1"], "both give noise levels"),
+        (["--frames", "33", "--embeddings", "a", "--next-prompt", "b"], "--embeddings are of all chunks"),
     ],
 )
 def test_generate_says_what_is_wrong_with_chunks(run: Run, words: list[str], message: str) -> None:

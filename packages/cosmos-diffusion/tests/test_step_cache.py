@@ -52,6 +52,14 @@ def noise(seed: int = 1) -> Tensor:
     return 80 * torch.randn(2, 16, 6, 4, 6, generator=torch.Generator().manual_seed(seed))
 
 
+def test_a_denoiser_reuses_nothing_of_one_that_is_gone(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosmos_diffusion.denoiser.id", lambda _: 7, raising=False)  # it lies where the other lay
+    denoiser, cache = make(VIDEO), StepCache(ALWAYS)
+    for count in (1, 2):
+        denoiser(cache)(noise(count), 1.0)
+        assert (cache.run, cache.reused) == (count, 0)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_threshold_0_changes_no_bit(make: Callable, name: str) -> None:
     denoiser, cache = make(CONFIGS[name]), StepCache(0)

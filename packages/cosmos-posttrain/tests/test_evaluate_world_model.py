@@ -75,6 +75,15 @@ def test_it_is_the_pipeline_with_the_caption_where_there_is_an_encoder(
     assert (other[given:] != made[given:]).any()
 
 
+def test_a_released_model_takes_the_tokenizer_that_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "released.safetensors"
+    save(WorldModel(PRESETS["toy-video"]), path)  # with the released networks' defaults
+    predictor = WorldModelPredictor(path, tokenizer="nano-cv8x8x8")
+    assert predictor.codec.geometry == Video2World(model_file(tmp_path, encoder=False)).codec.geometry
+    with pytest.raises(InputError, match="preset without weights"):
+        WorldModelPredictor(path)
+
+
 def test_frames_that_the_model_cannot_take_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="takes text alone"):
         WorldModelPredictor(model_file(tmp_path, encoder=False, preset="toy"))

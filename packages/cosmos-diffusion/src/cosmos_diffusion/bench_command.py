@@ -49,7 +49,7 @@ def bench(args: Namespace) -> dict[str, Any]:
     import torch
 
     from cosmos_diffusion.bench import bench as measure
-    from cosmos_diffusion.bench import random_model
+    from cosmos_diffusion.bench import published_peak, random_model
     from cosmos_diffusion.checkpoint import load
     from cosmos_diffusion.memory import latent_shape
     from cosmos_diffusion.presets import PRESETS
@@ -101,7 +101,7 @@ def bench(args: Namespace) -> dict[str, Any]:
         f"one sample: {found.sample:.3f} s, {found.sample_flops / 1e12:.4g} TFLOP, "
         f"{args.steps} steps, {found.evaluations} evaluations{reused}"
     )
-    of = "bfloat16 as published" if device.type == "cuda" else "the largest matrix product here"
+    of = "bfloat16 as published" if published_peak(device) else "the largest matrix product here"
     print(f"peak: {found.peak / 1e12:.4g} TFLOP/s, {of}")
     return result
 

@@ -123,7 +123,7 @@ class Denoiser:
             raise InputError("a step cache is for both predictions in one batch: leave it out, or make them together")
         self.net, self.preconditioning, self.guidance, self.fps = net, preconditioning, guidance, fps
         self.batch, self.cache = len(text), cache
-        self._team, self._together, self._sigma = team, together, math.inf
+        self._team, self._together, self._sigma = team, together, -math.inf
         self._views = max(1, net.config.views) if conditions.views is None else conditions.views.shape[1]
         self._levels: dict[float, Level] = {}
         with torch.no_grad():

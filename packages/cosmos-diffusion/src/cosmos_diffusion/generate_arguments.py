@@ -111,7 +111,7 @@ def _add_parts(group: Any) -> None:  # noqa: ANN401
         type=float,
         metavar="THRESHOLD",
         help="leave out blocks whose work changes little from step to step: faster, and another clip; 0.1 leaves out "
-        "about half of nano-video2world (default: none)",
+        "two fifths of the steps of nano-video2world (default: none)",
     )
     group.add_argument(
         "--lora", metavar="FILE", help="adapters of the network, merged into its weights (default: none)"

@@ -50,7 +50,8 @@ def team_of(args: Namespace, world: WorldModel, geometry: Geometry, request: Req
         if args.shard or args.context:
             raise InputError("--shard and --context are of several processes: start them with torchrun")
         return None
-    words = args.prompt or args.embeddings or args.negative or args.negative_embeddings or args.upsampler
+    words = args.prompt or args.next_prompt or args.negative or args.upsampler
+    words = words or args.embeddings or args.negative_embeddings
     plan = plan_for(
         world.config,
         dist.get_world_size(),
@@ -70,7 +71,7 @@ def text_encoder_of(args: Namespace, world: WorldModel, device: str) -> TextEnco
     """
     source = args.text_encoder
     if source is None:
-        asked = args.prompt or args.negative or args.upsampler
+        asked = args.prompt or args.next_prompt or args.negative or args.upsampler
         if world.text_encoder is not None or not asked or args.embeddings:
             return None
         source = T5_11B

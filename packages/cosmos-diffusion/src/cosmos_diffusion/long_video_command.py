@@ -25,7 +25,8 @@ def chunk_frames(args: Namespace, own: int, geometry: Geometry) -> int | None:
         geometry: of the codec.
 
     Raises:
-        InputError: something is said of chunks, and there is one; or the frames are not 1 + a multiple of 8.
+        InputError: something is said of chunks, and there is one; or the frames are not 1 + a multiple of 8, or two
+            options say the same.
     """
     chunk = own if args.chunk is None else args.chunk
     if args.frames is not None and args.frames > chunk:
@@ -36,6 +37,8 @@ def chunk_frames(args: Namespace, own: int, geometry: Geometry) -> int | None:
             )
         if args.augment is not None and args.drift is not None:
             raise InputError("--augment and --drift both give noise levels: leave one of them out")
+        if args.next_prompt is not None and args.embeddings is not None:
+            raise InputError("--embeddings are of all chunks, and --next-prompt is of some: leave one of them out")
         return chunk
     for name, option in _OPTIONS.items():
         if getattr(args, name) is not None:

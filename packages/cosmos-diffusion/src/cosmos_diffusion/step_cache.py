@@ -24,7 +24,7 @@ class StepCache:
     to a sample, depend on the network: compare with a sample of the same seed without it.
 
     Args:
-        threshold: 0 reuses nothing. Of 35 steps of ``nano-video2world``, 0.05 reuses about a fifth and 0.1 about half.
+        threshold: 0 reuses nothing. Of 35 steps of ``nano-video2world``, 0.05 reuses a quarter and 0.1 two fifths.
 
     Raises:
         InputError: the threshold is negative or not a number.

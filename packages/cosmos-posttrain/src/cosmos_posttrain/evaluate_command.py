@@ -27,7 +27,7 @@ def add_evaluate_arguments(command: ArgumentParser) -> None:
         "--tokenizer",
         metavar="SOURCE",
         help="of the ceiling, anything cosmos_tokenizer.load takes (default: the model's, or nano-cv8x8x8); of the "
-        "model too where it names none, as Predict2 does: a hub id or a folder of diffusers' AutoencoderKLWan",
+        "model too where it is a released one: of Predict2 a hub id or a folder of diffusers' AutoencoderKLWan",
     )
     command.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")

@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 
 from cosmos_diffusion import load
 from cosmos_diffusion.codecs import load_codec
+from cosmos_diffusion.defaults import RELEASED
 from cosmos_diffusion.pipelines import Placement, Settings, Video2World
 from cosmos_tokenizer import ContinuousCodec
 from cosmos_tokenizer.media import to_clip, to_frames
@@ -17,7 +18,8 @@ class WorldModelPredictor:
 
     Args:
         source: anything `cosmos_diffusion.load` takes.
-        tokenizer: anything `cosmos_diffusion.codecs.load_codec` takes, for a model that names none itself.
+        tokenizer: anything `cosmos_diffusion.codecs.load_codec` takes, for a model that names none itself,
+            or a released one, whose weights are a checkpoint of their own.
         steps, guidance: the model's own by default.
         device: where it runs.
 
@@ -36,7 +38,7 @@ class WorldModelPredictor:
     ) -> None:
         world = load(source)
         codec = None
-        if world.defaults.tokenizer is None and tokenizer is not None:
+        if tokenizer is not None and world.defaults.tokenizer in (None, RELEASED["edm"].tokenizer):  # no weights here
             codec = load_codec(tokenizer, prediction=world.config.prediction)
         self._pipeline = Video2World(world, codec=codec, placement=Placement(device=device))
         self._settings: Settings = {}

@@ -46,7 +46,8 @@ _LOOPS = {
     ),
 }
 _CONTEXTS = {("7b", 57): 1, ("7b", 121): 4, ("14b", 57): 4, ("14b", 121): 8}
-"""Processes that share a clip, by its frames. Captions and time have a direction: nothing is mirrored or reversed."""
+"""Processes that share a clip, by its frames."""
+# Captions and time have a direction: nothing is mirrored or reversed.
 _CLIPS = StreamConfig(batch=_BATCH, frames=(57,), sides=(512,), unscaled=0.0, flip=0.0, reverse=0.0)
 
 
