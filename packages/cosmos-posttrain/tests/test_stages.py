@@ -16,7 +16,7 @@ from cosmos_diffusion.embedding_files import Embedding, write_embedding
 from cosmos_posttrain import Average, Parallel, Schedule
 from cosmos_posttrain.cli import main
 from cosmos_posttrain.data.buckets import frame_size
-from cosmos_posttrain.recipes import RECIPES, DiffusionRecipe
+from cosmos_posttrain.recipes import RECIPES, DiffusionRecipe, stages
 from cosmos_posttrain.recipes.stages import RECIPES as STAGES
 
 NETWORKS = [f"{size}-{kind}" for size in ("7b", "14b") for kind in ("text2world", "video2world")]
@@ -188,3 +188,12 @@ def test_adapters_without_a_checkpoint_are_one_line(place: Path, capsys: pytest.
     assert "lora is given, and init is not: give a checkpoint to adapt (--init)" in capsys.readouterr().err
     assert train(place, "none", **{"lora.targets": ["attn.q"]}) == 2
     assert "lora.targets has 'attn.q'" in capsys.readouterr().err
+
+
+def test_a_finished_stage_is_sampled_as_it_was_trained() -> None:
+    for name, recipe in stages.RECIPES.items():
+        defaults = recipe.defaults
+        assert defaults is not None, name
+        assert (defaults.frames, defaults.height) == (recipe.data.frames[0], recipe.data.sides[0]), name
+        assert defaults.width % 16 == 0
+        assert abs(defaults.width / defaults.height - 16 / 9) < 0.02, name

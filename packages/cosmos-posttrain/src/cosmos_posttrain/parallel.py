@@ -152,7 +152,8 @@ class Parallel:
             return slice(None), 1.0, None
         place = self.rank % among
         own = slice(place, None, among)
-        generator = torch.Generator().manual_seed(torch.initial_seed() ^ place)
+        drawn = int(torch.randint(1 << 62, ()))  # alike in all of the context, and another for each batch of a step
+        generator = torch.Generator().manual_seed(drawn ^ place)
         return own, len(range(count)[own]) * among / count, generator
 
     def autocast(self) -> AbstractContextManager[Any]:

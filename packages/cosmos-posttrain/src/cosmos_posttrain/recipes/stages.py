@@ -4,6 +4,10 @@ Each network is trained on 512p clips of 57 frames, goes on from those weights (
 ends with few steps on the best of the data. ``--init`` of a released checkpoint goes on from that instead. Optimisers,
 averages, shards and what is recomputed are the published ones. Sizes of batches and lengths are not published, but for
 the 14B networks' decay over 90,000 steps and "about 10,000" of the last stage.
+
+A batch is that of all processes: 64 clips are one for each context of 64 times `loop.parallel.context` GPUs; with fewer
+GPUs, set `data.batch` (and `data.image_batch`) lower and `loop.accumulate` higher. Clips are scaled by their short side
+and cut to the nearest of five aspects, where the original pads: 16:9 is 512x912 and 704x1248 here.
 """
 
 from collections.abc import Mapping
@@ -11,6 +15,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from cosmos_diffusion import lora
+from cosmos_diffusion.defaults import RELEASED
 from cosmos_posttrain.averages import Average
 from cosmos_posttrain.data import StreamConfig
 from cosmos_posttrain.loop import LoopConfig
@@ -47,6 +52,8 @@ _LOOPS = {
 }
 _CONTEXTS = {("7b", 57): 1, ("7b", 121): 4, ("14b", 57): 4, ("14b", 121): 8}
 """Processes that share a clip, by its frames."""
+_WIDTHS = {480: 848, 512: 912, 704: 1248}
+"""Of 16:9 clips, by height."""
 # Captions and time have a direction: nothing is mirrored or reversed.
 _CLIPS = StreamConfig(batch=_BATCH, frames=(57,), sides=(512,), unscaled=0.0, flip=0.0, reverse=0.0)
 
@@ -64,6 +71,7 @@ def _stage(size: str, kind: str, frames: int, side: int) -> DiffusionRecipe:
             parallel=replace(loop.parallel, context=_CONTEXTS[size, frames], context_method="ulysses"),
         ),
         data=replace(_CLIPS, frames=(frames,), sides=(side,), images=0.5, image_batch=pictures),
+        defaults=replace(RELEASED["edm"], frames=frames, height=side, width=_WIDTHS[side]),
         storage="bfloat16",
         validation_clips=4,
     )
@@ -87,7 +95,8 @@ def _adapted(recipe: DiffusionRecipe) -> DiffusionRecipe:
         validate_every=500,
     )
     data = replace(recipe.data, batch=1, sides=(480,), images=0.0, image_batch=None)
-    return replace(recipe, loop=loop, data=data, lora=lora.PRESETS["predict1"])
+    defaults = replace(RELEASED["edm"], frames=121, height=480, width=_WIDTHS[480])
+    return replace(recipe, loop=loop, data=data, defaults=defaults, lora=lora.PRESETS["predict1"])
 
 
 def _of(size: str, kind: str) -> dict[str, DiffusionRecipe]:
