@@ -145,7 +145,7 @@ def chunk_seed(seed: int, index: int) -> int:
         raise InputError(f"seed is {seed}: give a whole number from 0 to {(1 << 63) - 1}")
     if index == 0:
         return seed
-    return int(np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1, np.uint64)[0]) >> 1
 
 
 def _chunks(
