@@ -21,10 +21,11 @@ from cosmos_diffusion.world_model import WorldModel
 from cosmos_posttrain import optimizers
 from cosmos_posttrain.averages import Average
 from cosmos_posttrain.data import Source, Stream, StreamConfig, open_source
-from cosmos_posttrain.loop import LoopConfig, train
+from cosmos_posttrain.loop import LoopConfig
 from cosmos_posttrain.optimizers import OptimizerConfig
 from cosmos_posttrain.parallel import Parallel, ParallelConfig, processes, whole_tensor
 from cosmos_posttrain.recipes.denoising import Denoising, Shown
+from cosmos_posttrain.recipes.files import train_to_files
 from cosmos_posttrain.recipes.latents import Latents, measure_domains
 from cosmos_posttrain.recipes.record import keep_record
 from cosmos_posttrain.recipes.validation import validation_clips
@@ -183,13 +184,7 @@ def run(
             if finished is not None:
                 cosmos_diffusion.save(finished, path, storage=getattr(torch, recipe.storage))
 
-        def other(average: Average) -> None:
-            finish(out / f"model-{average.name}.safetensors")
-
-        train(objective, batches, recipe.loop, out, resume=resume, others=other, say=said)
-        keep()
-        path = out / "model.safetensors"
-        finish(path)
+        path = train_to_files(objective, batches, recipe.loop, out, finish, keep=keep, resume=resume, say=said)
         parallel.barrier()
     return path
 

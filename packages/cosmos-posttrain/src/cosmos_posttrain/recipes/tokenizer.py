@@ -12,11 +12,12 @@ from torch import Tensor
 from cosmos_posttrain import optimizers, pca_start
 from cosmos_posttrain.averages import Average
 from cosmos_posttrain.data import Source, Stream, StreamConfig, open_source
-from cosmos_posttrain.loop import LoopConfig, train
+from cosmos_posttrain.loop import LoopConfig
 from cosmos_posttrain.losses import POST_TRAINING, RELEASED, StepSchedule
 from cosmos_posttrain.networks.sources import network_file
 from cosmos_posttrain.optimizers import OptimizerConfig
 from cosmos_posttrain.parallel import Parallel, processes
+from cosmos_posttrain.recipes.files import train_to_files
 from cosmos_posttrain.recipes.finishing import measure_statistics, whole
 from cosmos_posttrain.recipes.reconstruction import JUDGE, Reconstruction
 from cosmos_posttrain.recipes.record import keep_record
@@ -212,13 +213,7 @@ def run(
             if parallel.rank == 0:
                 save(finished, path, storage=getattr(torch, recipe.storage))
 
-        def other(average: Average) -> None:
-            finish(out / f"model-{average.name}.safetensors")
-
-        train(objective, batches, recipe.loop, out, resume=resume, others=other, say=said)
-        keep()
-        path = out / "model.safetensors"
-        finish(path)
+        path = train_to_files(objective, batches, recipe.loop, out, finish, keep=keep, resume=resume, say=said)
         parallel.barrier()
     return path
 
