@@ -79,21 +79,16 @@ def measure_domains(
     Raises:
         InputError: no batch is of videos or of pictures, or a channel is the same everywhere.
     """
-    sums: dict[bool, list[Tensor]] = {}
+    sums: dict[bool, Tensor] = {}
     for z_BCTHW in latents:
         z = z_BCTHW.double().cpu()
         each = z.new_full((z.shape[1], z.shape[2]), z.shape[0] * z.shape[3] * z.shape[4])
         part = torch.stack([z.sum((0, 3, 4)), z.square().sum((0, 3, 4)), each])
-        picture = z.shape[2] == PICTURE_FRAMES
-        held = sums.setdefault(picture, [part.new_zeros(*part.shape[:2], 0)])
-        longest = max(held[0].shape[2], part.shape[2])
-        held[0] = _longer(held[0], longest) + _longer(part, longest)
+        _add(sums, z.shape[2] == PICTURE_FRAMES, part)
     shared: dict[bool, Tensor] = {}
-    for theirs in parallel.all({picture: held[0] for picture, held in sums.items()}):
+    for theirs in parallel.all(sums):
         for picture, part in theirs.items():
-            longest = max(part.shape[2], shared[picture].shape[2] if picture in shared else 0)
-            before = shared.get(picture, part.new_zeros(*part.shape[:2], 0))
-            shared[picture] = _longer(before, longest) + _longer(part, longest)
+            _add(shared, picture, part)
     if not shared:
         raise InputError("no latents to measure: the data gave no batch")
     video = shared.get(False, shared.get(True))
@@ -101,6 +96,13 @@ def measure_domains(
     assert video is not None
     assert picture is not None
     return Domains(video=_statistics(video), picture=_statistics(picture[:, :, :PICTURE_FRAMES]), sigma_data=sigma_data)
+
+
+def _add(sums: dict[bool, Tensor], picture: bool, part: Float[Tensor, "3 C t"]) -> None:
+    """To what there is of pictures or of videos, whose lengths may differ."""
+    before = sums.get(picture, part[:, :, :0])
+    longest = max(before.shape[2], part.shape[2])
+    sums[picture] = _longer(before, longest) + _longer(part, longest)
 
 
 def _longer(part: Float[Tensor, "3 C t"], frames: int) -> Float[Tensor, "3 C T"]:
