@@ -4,16 +4,28 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cosmos_diffusion.cli import main
 from cosmos_tokenizer.video import Video, read_video, write_video
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As in the two processes: threads round otherwise, and an untrained network guided by 30 makes much of it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 PLANS = {
     "guidance, sharded": (

@@ -63,11 +63,12 @@ def test_latents_are_those_of_a_loop_by_hand(given: int, size: tuple[int, int], 
         known = model.given(latents, 4, generator=generator)
     denoise = model.denoiser(text, negative, guidance=2.5, fps=10, given=known)
     data = res_2ab(denoise, x, karras(3))
-    assert torch.equal(made.latents, data)
+    # Several threads may round otherwise from one pass to the next, by where tensors lie in memory.
+    torch.testing.assert_close(made.latents, data, rtol=0, atol=2e-6)
     with torch.no_grad():
-        decoded = tokenizer.decode(statistics.denormalize(data / 0.5)).clamp(-1, 1)
+        decoded = tokenizer.decode(statistics.denormalize(made.latents / 0.5)).clamp(-1, 1)
     assert made.video.shape == (1, 3, frames, *size)
-    assert torch.equal(made.video[:, :, given:], decoded[:, :, given:])
+    torch.testing.assert_close(made.video[:, :, given:], decoded[:, :, given:], rtol=0, atol=2e-6)
     if given:
         assert torch.equal(made.video[:, :, :given], video)
         assert not torch.equal(decoded[:, :, :given], video)
