@@ -1,0 +1,1 @@
+"""Small models from packages of the index, as ONNX files in the user's cache."""
