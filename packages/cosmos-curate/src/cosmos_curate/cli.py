@@ -4,7 +4,6 @@ Exit codes and streams are those of `cosmos_curate.commandline`.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,7 @@
 """Planned shards to tar files: what is there already and has the same clips is left alone, what is stale goes.
 
-Beside NAME.tar stand NAME.idx, the index by member, and NAME.json with its sha256. `shards/index.json` lists them all, and is
-written last, so that a folder that has it is whole.
+Beside NAME.tar stand NAME.idx, the index by member, and NAME.json with its sha256. `shards/index.json` lists them all,
+and is written last, so that a folder that has it is whole.
 """
 
 import contextlib
