@@ -179,7 +179,7 @@ def _read(
 
 
 def pixel_aspect(stream: VideoStream) -> float:
-    """Return width over height of one pixel; 1 where they differ by less than half a percent, as rounding makes them."""
+    """Return width over height of one pixel; 1 where they differ by under half a percent, as by rounding."""
     aspect = float(stream.sample_aspect_ratio or 1)
     return 1.0 if abs(aspect - 1) < 0.005 or aspect <= 0 else aspect
 
