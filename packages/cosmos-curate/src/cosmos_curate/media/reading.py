@@ -51,6 +51,12 @@ class Picture:
         self._coded = frame.height, max(1, round(frame.width * aspect))
         self.height, self.width = self._coded[::-1] if self._turns % 2 else self._coded
 
+    @property
+    def duration_s(self) -> float | None:
+        """How long the file says that the frame is shown; None where it does not say."""
+        duration, base = self._frame.duration, self._frame.time_base
+        return float(duration * base) if duration and base else None
+
     def pixels(self, size: tuple[int, int] | None = None, *, gray: bool = False) -> UInt8[np.ndarray, "H W C"]:
         """Convert to full-range RGB, or to luma alone.
 
