@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _EBML = b"\x1a\x45\xdf\xa3"
+_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _SEGMENT = b"\x18\x53\x80\x67"
 
 
@@ -21,11 +22,32 @@ def missing_bytes(path: Path | str) -> int:
             end = _matroska_end(file)
         elif head[:4] == b"RIFF":
             end = int.from_bytes(head[4:8], "little") + 8
-        elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        elif head[4:8] in _BOXES:
             end = _boxes_end(file, size)
         else:
             end = size
     return max(0, end - size)
+
+
+def lacks_index(path: Path | str) -> bool:
+    """Return whether the file is MP4 or MOV and has no `moov` box, as when recording or copying was not finished."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        if file.read(12)[4:8] not in _BOXES:
+            return False
+        position = 0
+        while position + 8 <= size:
+            file.seek(position)
+            header = file.read(16)
+            length = int.from_bytes(header[:4], "big")
+            if header[4:8] == b"moov":
+                return False
+            if length == 1:
+                length = int.from_bytes(header[8:16], "big")
+            if length < 8:
+                return True
+            position += length
+    return True
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:

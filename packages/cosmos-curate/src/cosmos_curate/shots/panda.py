@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cosmos_curate.media.reading import Shown
-from cosmos_curate.shots.content import between, content_detector
+from cosmos_curate.shots.content import content_detector
 from cosmos_curate.shots.shot import Detect, Reading, Shot
 
 Embed = Callable[[UInt8[np.ndarray, "T H W 3"]], Float32[np.ndarray, "T D"]]

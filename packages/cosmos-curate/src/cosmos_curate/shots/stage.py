@@ -3,10 +3,11 @@
 import functools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64
 
 from cosmos_curate.errors import InputError
 from cosmos_curate.media.frames import Frames, Sampling
@@ -94,3 +95,79 @@ def open_detector(config: ShotConfig) -> Detect:
             return panda_detector(threshold or 0.0, open_embedder())
         case _:
             return stride_detector(config.stride_s)
+
+
+def shots_stage(config: ShotConfig = ShotConfig()) -> Stage:
+    """Return the stage over source videos that writes their shots and the times of their frames.
+
+    `shots` are [first, end) by frames; `frame_times_s` has when each frame is shown on the video's own clock, and when
+    the last gives way: after the time that the file gives it, else after the median step between frames.
+
+    Raises:
+        InputError: the package with the weights is not installed.
+    """
+    weights = {}
+    if config.detector == "transnetv2" and config.weights is None:
+        weights["transnetv2"] = sha256(transnetv2.installed_weights())
+    elif config.weights is not None:
+        weights[config.detector] = sha256(Path(config.weights))
+    elif config.detector == "panda":
+        from cosmos_curate.content.efficientnet import weights_file
+
+        weights["efficientnet-lite0"] = sha256(weights_file())
+    threshold = THRESHOLDS[config.detector] if config.threshold is None else config.threshold
+    settings = {"detector": config.detector, "threshold": threshold}
+    if config.detector == "stride":
+        settings["stride_s"] = config.stride_s
+    return Stage(
+        name="shots",
+        version=VERSION,
+        over="source",
+        open=functools.partial(_open, config),
+        writes=("shots", "frame_times_s", "detector"),
+        settings=settings,
+        weights=weights,
+    )
+
+
+def _open(config: ShotConfig) -> Process:
+    detect = open_detector(config)
+
+    def process(item: Item, frames: Mapping[Sampling, Frames]) -> Columns:
+        clock = Clock(item.path)
+        shots = detect(clock.reading)
+        return {
+            "shots": [shot._asdict() for shot in shots],
+            "frame_times_s": clock.frame_times_s(),
+            "detector": config.detector,
+        }
+
+    return process
+
+
+class Clock:
+    """Decodes a video as often as a detector asks, and notes the times of its frames."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = path
+        self._times: list[float] = []
+        self._last_s: float | None = None
+
+    def reading(self) -> Iterator[Shown]:
+        """Yield the video's frames from its first.
+
+        Raises:
+            Unusable: see `cosmos_curate.media.reading.decode`.
+        """
+        times = []
+        for shown in decode(self._path):
+            times.append(shown.time_s)
+            self._last_s = shown.picture.duration_s
+            yield shown
+        self._times = times
+
+    def frame_times_s(self) -> Float64[np.ndarray, "edges"]:
+        """Return when each frame is shown and when the last gives way, after one whole reading."""
+        steps = np.diff(self._times)
+        last = self._last_s or (float(np.median(steps)) if len(steps) else 1 / 25)
+        return np.array([*self._times, self._times[-1] + last], np.float64)
