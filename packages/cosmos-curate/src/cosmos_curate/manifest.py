@@ -50,13 +50,13 @@ def write_manifest(store: "Store", table: "pa.Table", *, models: Mapping[str, st
     )
     if len(table) <= MOST_ROWS:
         store.write_whole(FILE, to_parquet(table))
-        stale = store.list(f"{PARTS}/")
+        stale = store.list(PARTS)
     else:
         parts = range(-(-len(table) // MOST_ROWS))
         for part in parts:
             store.write_whole(f"{PARTS}/{part:05}.parquet", to_parquet(table.slice(part * MOST_ROWS, MOST_ROWS)))
         stale = [FILE] if store.exists(FILE) else []
-        stale += [name for name in store.list(f"{PARTS}/") if int(name[-13:-8]) >= len(parts)]
+        stale += [name for name in store.list(PARTS) if int(name[-13:-8]) >= len(parts)]
     for name in stale:
         store.remove(name)
 
@@ -70,7 +70,7 @@ def read_manifest(store: "Store") -> "pa.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = [FILE] if store.exists(FILE) else sorted(store.list(f"{PARTS}/"))
+    names = [FILE] if store.exists(FILE) else sorted(store.list(PARTS))
     if not names:
         raise InputError(f"{store.url}: holds no {FILE}; name the output folder of a finished run")
     tables = []
