@@ -5,6 +5,7 @@ import hashlib
 import subprocess
 from contextlib import closing
 
+import av
 import numpy as np
 import pytest
 
@@ -69,7 +70,6 @@ OPEN = (
 CUTS = ((0, 1), (1, 9), (9, 23), (12, 36), (23, 24), (35, 59), (59, 60))
 
 
-@pytest.mark.parametrize("codec", ["libx264", "libopenh264"])
 @pytest.mark.parametrize(
     ("name", "times", "options"),
     [
@@ -86,7 +86,7 @@ CUTS = ((0, 1), (1, 9), (9, 23), (12, 36), (23, 24), (35, 59), (59, 60))
         ("film.webm", None, ("-c:v", "libvpx-vp9", "-crf", "10", "-b:v", "0", "-deadline", "realtime")),
     ],
 )
-def test_clips_hold_their_frames_and_no_others(video, tmp_path, codec, name, times, options):
+def test_clips_hold_their_frames_and_no_others(video, tmp_path, name, times, options):
     source = video(tmp_path / "plain.mp4", counted(), times_s=times, crf=8)
     if options:
         run("-i", source, "-fps_mode", "passthrough", "-copyts", *options, tmp_path / name)
@@ -94,7 +94,8 @@ def test_clips_hold_their_frames_and_no_others(video, tmp_path, codec, name, tim
     spans = spans_of(source, *CUTS)
     shown = [(time, picture.pixels()) for time, picture in decode(source)]
     assert numbers(np.stack([pixels for _, pixels in shown])) == list(range(COUNT))
-    config = TranscodeConfig(codec=codec, preset="ultrafast" if codec == "libx264" else None, quality=12)
+    codec = "libopenh264" if name in ("vfr.mp4", "open.mp4") else "libx264"
+    config = TranscodeConfig(codec=codec, preset=None if codec == "libopenh264" else "ultrafast", quality=12)
     made = transcode(source, spans, [tmp_path / f"{i}.mp4" for i in range(len(spans))], config)
     for span, clip in zip(spans, made, strict=True):
         assert not isinstance(clip, Unusable), clip
@@ -110,27 +111,15 @@ def test_clips_hold_their_frames_and_no_others(video, tmp_path, codec, name, tim
 
 
 def test_frames_that_do_not_follow_in_time_are_left_out_of_videos_and_clips(video, tmp_path):
-    run(
-        "-i",
-        video(tmp_path / "a.mp4", counted(), times_s=np.arange(COUNT) / 10, crf=8),
-        "-c:v",
-        "ffv1",
-        tmp_path / "b.mkv",
-    )
-    late = "setpts='if(not(mod(N,7))*N,PREV_INPTS,PTS)'"
-    run(
-        "-i",
-        tmp_path / "b.mkv",
-        "-vf",
-        late,
-        "-fps_mode",
-        "passthrough",
-        "-c:v",
-        "mjpeg",
-        "-q:v",
-        "2",
-        tmp_path / "c.mkv",
-    )
+    run("-i", video(tmp_path / "a.mp4", counted(), crf=8), "-c:v", "mjpeg", "-q:v", "2", tmp_path / "b.mkv")
+    with av.open(str(tmp_path / "b.mkv")) as source, av.open(str(tmp_path / "c.mkv"), "w") as target:
+        stream, last = target.add_stream_from_template(source.streams.video[0]), 0
+        for number, packet in enumerate(p for p in source.demux() if p.size):
+            packet.stream = stream
+            if number % 7 == 0:
+                packet.pts = packet.dts = last
+            last = packet.pts
+            target.mux(packet)
     wanted = [i for i in range(COUNT) if i % 7 or not i]
     assert numbers(pixels_of(tmp_path / "c.mkv")) == wanted
     spans = spans_of(tmp_path / "c.mkv", (0, 5), (5, 20), (30, 52))
