@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cosmos_curate.engine.steps import Measure, Step, StepResult, Work, put_aside
 from cosmos_curate.errors import InputError
@@ -11,6 +11,7 @@ from cosmos_curate.stage import Item, Resources
 EXECUTORS = ("local", "ray")
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs steps over items; the order of what comes out is nobody's promise."""
 
@@ -34,7 +35,9 @@ class Executor(Protocol):
         ...
 
 
-def open_executor(name: str, *, cpus: int | None = None, gpus: float | None = None, network: int = 32) -> Executor:
+def open_executor(
+    name: str, *, cpus: int | None = None, gpus: int | float | None = None, network: int = 32
+) -> Executor:
     """Return the executor of this name, for the caller to close.
 
     Args:
@@ -75,7 +78,7 @@ class Split:
         return self._run
 
     def _run(self, item: Item) -> StepResult:
-        measure = (Measure(stage=self.name, video_s=1),)
+        measure = (Measure(stage=self.name, video_s=1.0),)
         number = item.columns["number"]
         if number == 7:
             return StepResult(items=(put_aside(item, "seven"),), measures=measure)
