@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,6 +53,7 @@ Work = Callable[[Item], StepResult]
 ONE_CORE = Resources()
 
 
+@runtime_checkable
 class Step(Protocol):
     """One worker's part of the pipeline; it must survive pickling, and the function it opens is one thread's.
 
