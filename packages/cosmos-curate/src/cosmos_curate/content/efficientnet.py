@@ -49,6 +49,9 @@ def build_network(weights: Path) -> "torch.nn.Module":
     from torch import Tensor, nn
 
     class Network(nn.Module):
+        centre: Tensor
+        projection: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.body = EfficientNet.from_name("efficientnet-lite0")
@@ -139,7 +142,7 @@ def open_network(
     session = cache.open_session(exported_model())
 
     def run(frames: Float32[np.ndarray, "T 3 224 224"]) -> list[Float32[np.ndarray, "T _"]]:
-        parts: list[list[Any]] = [
+        parts: list[Any] = [
             session.run(outputs, {"frames": frames[start : start + BATCH]}) for start in range(0, len(frames), BATCH)
         ]
         return [np.concatenate(same) for same in zip(*parts, strict=True)]

@@ -1,6 +1,5 @@
 """Training a head on embeddings and labels, as the paper does (arXiv 2501.03575, 3.3)."""
 
-import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -141,54 +140,57 @@ def fit(
 ) -> tuple[Head, int]:
     """Return the head of the best loss on the rows kept for stopping, and the epochs that were run."""
     import torch
-    from torch import nn
+    from torch import Tensor
     from torch.nn import functional
 
     rows = embeddings[parts == TRAIN]
     mean, scale = rows.mean(0), np.maximum(rows.std(0), np.float32(1e-6))
     source = torch.Generator().manual_seed(config.seed)
-    first = nn.utils.skip_init(nn.Linear, rows.shape[1], config.hidden)
-    second = nn.utils.skip_init(nn.Linear, config.hidden, len(names))
-    network = nn.Sequential(first, nn.ReLU(), second)
-    with torch.no_grad():
-        for layer, width in ((first, rows.shape[1]), (second, config.hidden)):
-            nn.init.normal_(layer.weight, std=(2 / width) ** 0.5, generator=source)
-            nn.init.zeros_(layer.bias)
+
+    def matrix(inputs: int, outputs: int) -> Tensor:
+        return torch.empty(inputs, outputs).normal_(0, (2 / inputs) ** 0.5, generator=source).requires_grad_()
+
+    weights = [matrix(rows.shape[1], config.hidden), matrix(config.hidden, len(names))]
+    biases = [torch.zeros(width, requires_grad=True) for width in (config.hidden, len(names))]
     optimizer = torch.optim.AdamW(
-        [
-            {"params": [first.weight, second.weight], "weight_decay": config.weight_decay},
-            {"params": [first.bias, second.bias], "weight_decay": 0.0},
-        ],
+        [{"params": weights, "weight_decay": config.weight_decay}, {"params": biases, "weight_decay": 0.0}],
         lr=config.learning_rate,
     )
     inputs = torch.from_numpy((embeddings - mean) / scale)
     answers = torch.from_numpy(targets)
     known = np.bincount(targets[parts == TRAIN], minlength=len(names))
-    weights = torch.from_numpy(known.sum() / (len(names) * np.maximum(known, 1))).float()
+    balance = torch.from_numpy(known.sum() / (len(names) * np.maximum(known, 1))).float()
+
+    def loss_of(chosen: Tensor) -> Tensor:
+        hidden = torch.relu(inputs[chosen] @ weights[0] + biases[0])
+        return functional.cross_entropy(hidden @ weights[1] + biases[1], answers[chosen], balance)
+
     train, stop = (torch.from_numpy(np.flatnonzero(parts == part)) for part in (TRAIN, STOP))
-    best, best_state, since, epoch = float("inf"), copy.deepcopy(network.state_dict()), 0, 0
+    best, kept, since, epoch = float("inf"), [], 0, 0
     while epoch < config.epochs and since < config.patience:
         epoch += 1
         for batch in train[torch.randperm(len(train), generator=source)].split(config.batch):
             optimizer.zero_grad()
-            functional.cross_entropy(network(inputs[batch]), answers[batch], weights).backward()
+            loss_of(batch).backward()
             optimizer.step()
         with torch.no_grad():
-            loss = functional.cross_entropy(network(inputs[stop]), answers[stop], weights).item()
+            loss = loss_of(stop).item()
+        since += 1
         if loss < best:
-            best, best_state, since = loss, copy.deepcopy(network.state_dict()), 0
-        else:
-            since += 1
-    state = {name: value.numpy() for name, value in best_state.items()}
-    return Head(
+            best, since = loss, 0
+            kept = [array.detach().numpy().copy() for array in (*weights, *biases)]
+    if not kept:
+        raise InputError(f"training diverged: learning_rate {config.learning_rate} is too high for these embeddings")
+    head = Head(
         labels=names,
         mean=mean,
         scale=scale,
-        hidden_weight=state["0.weight"].T.copy(),
-        hidden_bias=state["0.bias"],
-        output_weight=state["2.weight"].T.copy(),
-        output_bias=state["2.bias"],
-    ), epoch
+        hidden_weight=kept[0],
+        output_weight=kept[1],
+        hidden_bias=kept[2],
+        output_bias=kept[3],
+    )
+    return head, epoch
 
 
 def measure(head: Head, embeddings: Float32[np.ndarray, "M D"], targets: Int64[np.ndarray, "M"]) -> dict[str, Any]:
