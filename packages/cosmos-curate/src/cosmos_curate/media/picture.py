@@ -62,6 +62,12 @@ class Picture:
         self.height, self.width = coded[::-1] if turn.transposed else coded
 
     @property
+    def duration_s(self) -> float | None:
+        """How long the file says that the frame is shown; None where it does not say."""
+        duration, base = self._frame.duration, self._frame.time_base
+        return float(duration * base) if duration and base else None
+
+    @property
     def is_rgb(self) -> bool:
         """Whether the video is coded in RGB."""
         return self._frame.format.is_rgb
