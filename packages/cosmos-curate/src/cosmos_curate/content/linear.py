@@ -54,7 +54,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
         import pickle
 

@@ -34,7 +34,7 @@ class HeadConfig:
     hidden: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    batch: int = 256
+    batch: int = 64
     epochs: int = 200
     patience: int = 20
     held_out: float = 0.2
