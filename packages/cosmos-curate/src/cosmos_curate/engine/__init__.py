@@ -1,0 +1,1 @@
+"""How stages are run: storage, ledger, retries, workers, and what is measured of them."""

@@ -1,0 +1,50 @@
+"""Trying again, then giving up on the item and not on the run."""
+
+import errno
+import time
+from collections.abc import Callable
+
+from cosmos_curate.engine.ledger import Record, dumps, loads
+from cosmos_curate.engine.storage import OutputError
+from cosmos_curate.errors import InputError, Unusable
+from cosmos_curate.stage import Columns
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""Errors that are the disk's and not the item's."""
+
+
+def attempt(name: str, compute: Callable[[], Columns], *, attempts: int = 3, pause_s: float = 0.1) -> Record:
+    """Return what `compute` gives, or after the last attempt the reason for quarantine: never an item's own error.
+
+    Columns come back as the ledger would give them, so that a first run and a resumed one hold the same values.
+
+    Args:
+        name: of the stage, for the reason.
+        attempts: at most; Unusable and InputError end it at once, as trying again will not help.
+        pause_s: before the second attempt, doubled before each further one.
+
+    Raises:
+        InputError: `attempts` is below 1.
+        OutputError: the output cannot be written, or a disk is full.
+    """
+    if attempts < 1:
+        raise InputError(f"attempts {attempts} is below 1")
+    reason = None
+    for tried in range(1, attempts + 1):
+        try:
+            return Record(columns=loads(dumps(dict(compute()))), attempts=tried)
+        except OutputError:
+            raise
+        except (Unusable, InputError) as error:
+            return Record(columns={}, quarantine=_reason(name, str(error)), attempts=tried)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise OutputError(f"{name}: {error.strerror}; free some space and run again") from error
+            reason = _reason(name, f"{type(error).__name__}: {error}")
+            if tried < attempts:
+                time.sleep(pause_s * 2 ** (tried - 1))
+    return Record(columns={}, quarantine=reason, attempts=attempts)
+
+
+def _reason(name: str, text: str) -> str:
+    return f"{name}: {' '.join(text.split())}"[:500]
