@@ -45,9 +45,11 @@ def with_columns(table: "pa.Table", columns: Mapping[str, Sequence[Any]]) -> "pa
 
 def write_manifest(store: "Store", table: "pa.Table", *, models: Mapping[str, str]) -> None:
     """Write the manifest; `models` are sha256 of weights by name, which its metadata keep."""
-    table = table.replace_schema_metadata(
-        {"cosmos_curate.schema": VERSION} | {f"cosmos_curate.model.{name}": models[name] for name in sorted(models)}
-    )
+    import pyarrow as pa
+
+    said = {"cosmos_curate.schema": VERSION} | {f"cosmos_curate.model.{name}": models[name] for name in sorted(models)}
+    # A table that was read has more in its schema than one that was made, and other chunks.
+    table = pa.Table.from_arrays(table.combine_chunks().columns, schema=arrow_schema().with_metadata(said))
     if len(table) <= MOST_ROWS:
         store.write_whole(FILE, to_parquet(table))
         stale = store.list(PARTS)
