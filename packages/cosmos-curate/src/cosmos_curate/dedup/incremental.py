@@ -1,9 +1,10 @@
 """Later clips against those that were kept: frozen centroids, and one file that holds all that is needed."""
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float16, Float32, Float64, Int32
@@ -15,6 +16,8 @@ from cosmos_curate.dedup.resolve import resolve
 from cosmos_curate.dedup.rows import Rows
 from cosmos_curate.errors import InputError
 
+FILE = "dedup.npz"
+"""Name of the index in a run's output."""
 FORMAT = 1
 
 
@@ -45,41 +48,46 @@ class DedupIndex:
     eps: float
 
     def save(self, path: Path) -> None:
-        """Write the index as one uncompressed npz file, whole or not at all."""
+        """Write the index as one file, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.part")
         with beside.open("wb") as file:
-            np.savez(
-                file,
-                format=np.array(FORMAT),
-                ids=texts(self.ids),
-                embeddings=self.embeddings,
-                sha256=texts(self.sha256),
-                phash=texts(self.phash),
-                duration_s=self.duration_s,
-                first=self.first,
-                second=self.second,
-                centroids=self.centroids,
-                eps=np.array(self.eps),
-            )
+            self.write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
 
+    def write(self, file: BinaryIO) -> None:
+        """Write the index, an uncompressed npz, to an open file; clips of one cell are side by side."""
+        order = np.argsort(self.first, kind="stable")
+        np.savez(
+            file,
+            format=np.array(FORMAT),
+            ids=texts([self.ids[row] for row in order]),
+            embeddings=self.embeddings[order],
+            sha256=texts([self.sha256[row] for row in order]),
+            phash=texts([self.phash[row] for row in order]),
+            duration_s=self.duration_s[order],
+            first=self.first[order],
+            second=self.second[order],
+            centroids=self.centroids,
+            eps=np.array(self.eps),
+        )
 
-def load_index(path: Path) -> DedupIndex:
-    """Read an index.
+
+def load_index(source: Path | BinaryIO) -> DedupIndex:
+    """Read an index; of a path the embeddings are mapped, and read when they are used.
 
     Raises:
         InputError: it is not there, or is no index of this format.
     """
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with np.load(source, allow_pickle=False) as held:
             if int(held["format"]) != FORMAT:
-                raise InputError(f"{path} has format {int(held['format'])}, not {FORMAT}; make it again")
+                raise InputError(f"{source} has format {int(held['format'])}, not {FORMAT}; deduplicate again")
             return DedupIndex(
                 ids=strings(held["ids"]),
-                embeddings=held["embeddings"],
+                embeddings=mapped(source, "embeddings") if isinstance(source, Path) else held["embeddings"],
                 sha256=strings(held["sha256"]),
                 phash=strings(held["phash"]),
                 duration_s=held["duration_s"],
@@ -88,12 +96,26 @@ def load_index(path: Path) -> DedupIndex:
                 centroids=held["centroids"],
                 eps=float(held["eps"]),
             )
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there; deduplicate first") from None
     except InputError:
         raise
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
-        raise InputError(f"{path} is no index of clips ({error}); make it again") from None
+    except FileNotFoundError:
+        raise InputError(f"{source} is not there; deduplicate first") from None
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{source} is no index of clips ({error}); deduplicate again") from None
+
+
+def mapped(path: Path, name: str) -> np.ndarray:
+    """Return an array of an uncompressed npz as a memory map, which numpy does for single files alone."""
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        file.seek(archive.getinfo(f"{name}.npy").header_offset)
+        header = file.read(30)
+        # A zip's local header: 30 bytes, the last two pairs of which are the lengths of name and extra field.
+        file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), os.SEEK_CUR)
+        np.lib.format.read_magic(file)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
 
 
 def texts(values: list[str]) -> np.ndarray:
