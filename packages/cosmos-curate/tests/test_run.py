@@ -172,7 +172,9 @@ def test_cosmos_layout_has_parallel_tars_and_says_what_is_left_out(out, tmp_path
     for tar in videos:
         metas = Path(str(tar).replace("/video/", "/metas/"))
         with tarfile.open(tar) as one, tarfile.open(metas) as other:
-            assert [n.removesuffix(".mp4") for n in one.getnames()] == [n.removesuffix(".json") for n in other.getnames()]
+            assert [n.removesuffix(".mp4") for n in one.getnames()] == [
+                n.removesuffix(".json") for n in other.getnames()
+            ]
     assert {path.suffix for path in (copy / "shards").rglob("*") if path.is_file()} == {".tar", ".idx", ".json"}
     assert len(list((copy / "shards").rglob("*.tar"))) == 2 * len(videos)
 

@@ -3,13 +3,16 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cosmos_curate.commandline import Failed
 from cosmos_curate.errors import InputError
 
 if TYPE_CHECKING:
-    from cosmos_curate.config import RunConfig
+    from cosmos_curate.config import FinishConfig, RunConfig
+
+C = TypeVar("C")
+F = TypeVar("F", bound="FinishConfig")
 
 DETECTORS = ("transnetv2", "content", "adaptive", "autoshot", "panda", "stride")
 
@@ -128,7 +131,7 @@ def _configured(config: "RunConfig", args: argparse.Namespace) -> "RunConfig":
     return _set(config, args.set)
 
 
-def _set(config: "RunConfig", lines: Sequence[str]) -> "RunConfig":
+def _set(config: C, lines: Sequence[str]) -> C:
     from cosmos_curate.config import changed
 
     for line in lines:
@@ -136,7 +139,7 @@ def _set(config: "RunConfig", lines: Sequence[str]) -> "RunConfig":
     return config
 
 
-def _selected(config: "RunConfig", args: argparse.Namespace) -> "RunConfig":
+def _selected(config: F, args: argparse.Namespace) -> F:
     """Settings with the options of `select` in them."""
     from cosmos_curate.content.mix import MixConfig
     from cosmos_curate.dedup.config import DedupConfig

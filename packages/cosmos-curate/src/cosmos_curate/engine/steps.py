@@ -224,7 +224,7 @@ class _Worker:
             file = _File(step, self.inputs, item, missing, stack)
             for stage, key in zip(step.stages, keys, strict=True):
                 record = known.get(key)
-                meter = Meter(stage.name, step.resources, item)
+                meter = Meter(stage.name, step.resources, replace(item, columns=columns))
                 if record is not None:
                     measures.append(meter.measure(record, reused=True))
                 else:
