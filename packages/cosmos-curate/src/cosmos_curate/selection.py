@@ -17,6 +17,7 @@ from cosmos_curate.content.mix import MixConfig, plan_repeats
 from cosmos_curate.dedup.clips import DedupInput
 from cosmos_curate.dedup.config import DedupConfig
 from cosmos_curate.dedup.find import find_duplicates
+from cosmos_curate.manifest import take
 from cosmos_curate.rules import DEFAULT_RULES, Rule, apply
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _mark(
     similarity: list[float | None],
 ) -> dict[str, Any]:
     """Fill in copies among the clips at `compared`, and return what the report says of them."""
-    rows = table.take(list(compared))
+    rows = take(table, compared)
     ids: list[str] = rows["clip_id"].to_pylist()
     width = len(next(iter(embeddings.values()))) if embeddings else 1
     matrix = np.zeros((len(ids), width), np.float16)
@@ -143,7 +144,7 @@ def _mark(
         if name in embeddings:
             matrix[place] = embeddings[name]
 
-    def numbers(name: str, kind: type, missing: float) -> np.ndarray:
+    def numbers(name: str, kind: type, missing: float | int) -> np.ndarray:
         return np.array([missing if value is None else value for value in rows[name].to_pylist()], kind)
 
     found = find_duplicates(

@@ -8,6 +8,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from cosmos_curate.errors import Unusable
+from cosmos_curate.manifest import take
 from cosmos_curate.stats.distributions import COLUMNS, distributions
 from cosmos_curate.stats.plots import bars, funnel
 from cosmos_curate.stats.thumbnails import thumbnail
@@ -44,10 +45,10 @@ def page(table: "pa.Table", report: Mapping[str, Any], store: "Store", *, work: 
     kept = [place for place, stays in enumerate(keep) if stays]
     dropped = [place for place, stays in enumerate(keep) if not stays and not aside[place]]
     gone = [place for place, away in enumerate(aside) if away]
-    hours = sum(table["duration_s"].take(kept).to_pylist()) / 3600
+    hours = sum(take(table, kept)["duration_s"].to_pylist()) / 3600
     parts = {name: table[name].to_pylist() for name in COLUMNS}
     sources = len(set(table["source"].to_pylist()))
-    reasons = table.select(["source", "quarantine"]).take(gone[:200]).to_pylist()
+    reasons = take(table.select(["source", "quarantine"]), gone[:200]).to_pylist()
     return Template(files(__package__).joinpath("page.html").read_text("utf-8")).substitute(
         summary=f"{len(kept)} of {len(keep)} clips from {sources} videos are kept: {hours:.3f} hours.",
         funnel=funnel(report.get("funnel", [])),
@@ -79,7 +80,7 @@ def _spread(places: Sequence[int], most: int) -> list[int]:
 
 def _figures(table: "pa.Table", places: Sequence[int], store: "Store", work: str) -> list[str]:
     found = []
-    for row in table.select(list(_SHOWN)).take(places).to_pylist():
+    for row in take(table.select(list(_SHOWN)), places).to_pylist():
         picture = ""
         name = f"clips/{row['clip_id'][:2]}/{row['clip_id']}.mp4"
         try:
