@@ -98,14 +98,14 @@ def test_pixels_that_are_not_square_are_made_so(video, tmp_path):
     ("sampling", "indices"),
     [
         (Sampling(), range(20)),
-        (Sampling(rate=8), range(0, 20, 3)),
-        (Sampling(rate=10), [0, 3, 5, 8, 10, 12, 15, 17]),
-        (Sampling(rate=1000), range(20)),
+        (Sampling(rate=8.0), range(0, 20, 3)),
+        (Sampling(rate=10.0), [0, 3, 5, 8, 10, 12, 15, 17]),
+        (Sampling(rate=1000.0), range(20)),
         (Sampling(rate=0.1), [0]),
         (Sampling(most=1), [9]),
         (Sampling(most=4), [2, 7, 12, 17]),
         (Sampling(most=50), range(20)),
-        (Sampling(rate=8, most=2), [3, 15]),
+        (Sampling(rate=8.0, most=2), [3, 15]),
     ],
 )
 def test_samplings_take_the_frames_they_say(video, tmp_path, sampling, indices):
@@ -117,13 +117,13 @@ def test_samplings_take_the_frames_they_say(video, tmp_path, sampling, indices):
 
 def test_times_count_from_the_clips_first_frame(video, tmp_path):
     path = video(tmp_path / "a.mp4", levels(), times_s=UNEVEN)
-    (frames,) = read_samplings(path, [Sampling(rate=2)]).values()
+    (frames,) = read_samplings(path, [Sampling(rate=2.0)]).values()
     np.testing.assert_allclose(frames.times_s + 0.5, [0.5, 1.0, 1.5, 2.0], atol=1e-4)
 
 
 def test_one_frame_serves_every_sampling(video, tmp_path):
     path = video(tmp_path / "a.mp4", levels(1, 16, 16))
-    found = read_samplings(path, [Sampling(), Sampling(rate=3, most=8), Sampling(most=1, short_side=8, gray=True)])
+    found = read_samplings(path, [Sampling(), Sampling(rate=3.0, most=8), Sampling(most=1, short_side=8, gray=True)])
     assert [frames.pixels.shape[0] for frames in found.values()] == [1, 1, 1]
     assert all(frames.times_s == [0] for frames in found.values())
 
@@ -157,8 +157,8 @@ def test_spread_is_even_symmetric_and_never_twice():
 
 def test_times_rounded_to_a_millisecond_lose_no_frame():
     times = [round(i / 24, 3) for i in range(48)]
-    assert chosen(times, Sampling(rate=24)) == frozenset(range(48))
-    assert chosen([], Sampling(rate=24, most=2)) == frozenset()
+    assert chosen(times, Sampling(rate=24.0)) == frozenset(range(48))
+    assert chosen([], Sampling(rate=24.0, most=2)) == frozenset()
 
 
 @pytest.mark.parametrize("name", ["with space.mp4", "ünïcode 影.mp4", "%03d.mp4", "-i.mp4", "a:b.mp4"])

@@ -13,7 +13,7 @@ from cosmos_curate.errors import InputError, Unusable
 from cosmos_curate.media import transcode as module
 from cosmos_curate.media.encoders import check_encoder, ffmpeg
 from cosmos_curate.media.frames import Sampling
-from cosmos_curate.media.reading import decode, read_samplings
+from cosmos_curate.media.reading import decode, open_video, read_samplings
 from cosmos_curate.media.spans import Span
 from cosmos_curate.media.transcode import TranscodeConfig, transcode
 
@@ -67,6 +67,21 @@ OPEN = (
     "-crf",
     "8",
 )
+
+
+def skip_without(codec):
+    try:
+        check_encoder(codec)
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+def skip_if_ffmpeg_crashes(path):
+    """FFmpeg 7.0.2, as older imageio-ffmpeg brings it, crashes on every MPEG transport stream."""
+    if subprocess.run([ffmpeg(), "-nostdin", "-i", path, "-f", "null", "-"], capture_output=True).returncode < 0:
+        pytest.skip(f"this FFmpeg crashes on {path.name}")
+
+
 CUTS = ((0, 1), (1, 9), (9, 23), (12, 36), (23, 24), (35, 59), (59, 60))
 
 
@@ -87,14 +102,16 @@ CUTS = ((0, 1), (1, 9), (9, 23), (12, 36), (23, 24), (35, 59), (59, 60))
     ],
 )
 def test_clips_hold_their_frames_and_no_others(video, tmp_path, name, times, options):
+    codec = "libopenh264" if name in ("vfr.mp4", "open.mp4") else "libx264"
+    skip_without(codec)
     source = video(tmp_path / "plain.mp4", counted(), times_s=times, crf=8)
     if options:
         run("-i", source, "-fps_mode", "passthrough", "-copyts", *options, tmp_path / name)
         source = tmp_path / name
+        skip_if_ffmpeg_crashes(source)
     spans = spans_of(source, *CUTS)
     shown = [(time, picture.pixels()) for time, picture in decode(source)]
     assert numbers(np.stack([pixels for _, pixels in shown])) == list(range(COUNT))
-    codec = "libopenh264" if name in ("vfr.mp4", "open.mp4") else "libx264"
     config = TranscodeConfig(codec=codec, preset=None if codec == "libopenh264" else "ultrafast", quality=12)
     made = transcode(source, spans, [tmp_path / f"{i}.mp4" for i in range(len(spans))], config)
     for span, clip in zip(spans, made, strict=True):
@@ -134,6 +151,7 @@ def test_clips_far_into_a_long_video_are_exact_too(video, tmp_path):
     run("-i", source, "-fps_mode", "passthrough", *CLOCK, "-copyts", *OPEN, tmp_path / "a.mp4")
     run("-i", tmp_path / "a.mp4", "-c", "copy", "-copyts", tmp_path / "a.ts")
     for name in ("a.mp4", "a.ts"):
+        skip_if_ffmpeg_crashes(tmp_path / name)
         spans = spans_of(tmp_path / name, (40, 44), (37, 38), (2, 5), (55, 60))
         made = transcode(tmp_path / name, spans, [tmp_path / f"{i}.mp4" for i in range(4)], FAST)
         for span, clip in zip(spans, made, strict=True):
@@ -160,6 +178,7 @@ def test_equal_input_gives_equal_bytes_one_or_several_a_call(video, tmp_path):
 
 @pytest.mark.parametrize("codec", ["libx264", "libopenh264"])
 def test_quality_decides_and_not_a_rate_of_bits(video, tmp_path, picture, codec):
+    skip_without(codec)
     frames = np.stack([picture(64, 96)] * 3)
     source = video(tmp_path / "a.mp4", frames, crf=4)
     sizes, likeness = [], []
@@ -228,9 +247,10 @@ def test_hdr_is_tagged_and_8_bits(video, tmp_path):
     plain = video(tmp_path / "a.mp4", counted())
     run("-i", plain, "-pix_fmt", "yuv420p10le", *tags, tmp_path / "b.mp4")
     (clip,) = transcode(tmp_path / "b.mp4", spans_of(tmp_path / "b.mp4", (5, 9)), [tmp_path / "c.mp4"], FAST)
-    with closing(decode(clip.path)) as frames:
-        frame = next(frames).picture._frame
-    assert (frame.format.name, frame.color_trc, frame.color_primaries, frame.colorspace) == ("yuv420p", 16, 9, 9)
+    container, stream = open_video(clip.path)
+    with container:
+        codec = stream.codec_context
+        assert (codec.pix_fmt, codec.color_trc, codec.color_primaries, codec.colorspace) == ("yuv420p", 16, 9, 9)
 
 
 def test_a_clip_that_fails_does_not_take_the_others_along(video, tmp_path):
@@ -296,7 +316,7 @@ def test_any_name_is_read_and_written(video, tmp_path, monkeypatch, name):
 
 def test_a_source_or_a_picture_that_is_too_small_is_unusable(video, tmp_path):
     source = video(tmp_path / "a.mp4", counted())
-    span = Span(first=0, end=2, start_s=0, end_s=0.08)
+    span = Span(first=0, end=2, start_s=0.0, end_s=0.08)
     with pytest.raises(Unusable, match="picture of 48x12 pixels"):
         transcode(source, [span], [tmp_path / "b.mp4"], FAST, crop=[0, 10, 0, 10])
     (tmp_path / "none.mp4").write_bytes(b"")

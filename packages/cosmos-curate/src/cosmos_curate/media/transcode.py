@@ -222,11 +222,14 @@ def _command(source: _Source, clips: Sequence[tuple[Span, Path]], config: Transc
         start, end = span.start_s - _MARGIN_S, span.end_s - _MARGIN_S
         graph.append(f"[{name}]trim=start={start:.6f}:end={end:.6f},setpts=PTS-STARTPTS,{source.after}[{name}o]")
     command += ["-filter_complex", ";".join(graph)]
-    for name, (_, path) in zip(names, clips, strict=True):
+    for name, (span, path) in zip(names, clips, strict=True):
+        # FFmpeg 7 forgets durations, and an mp4 whose last frame has none ends before that frame.
+        mean_s = (span.end_s - span.start_s) / max(1, span.end - span.first)
+        durations = rf"setts=pts=PTS:dts=DTS:duration=if(DURATION\,DURATION\,max(1\,round({mean_s:.6f}/TB)))"
         command += ["-map", f"[{name}o]", "-fps_mode", "passthrough", "-enc_time_base", "demux", "-threads", "1"]
         command += encoder_arguments(config.codec, config.quality, config.preset)
         command += ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
-        command += ["-movflags", "+faststart", "-f", "mp4", f"file:{path}"]
+        command += ["-bsf:v", durations, "-movflags", "+faststart", "-f", "mp4", f"file:{path}"]
     return command
 
 
