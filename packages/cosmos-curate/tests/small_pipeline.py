@@ -1,4 +1,4 @@
-"""A small pipeline of cheap stages for test_engine_resume, as a program, so that it can be killed: FOLDER OUT LOG EXECUTOR.
+"""A small pipeline of cheap stages for test_engine_resume, a program that can be killed: FOLDER OUT LOG EXECUTOR.
 
 It appends to LOG a line for each result that the ledger has when it starts, and for each that it begins to make.
 """
@@ -58,12 +58,8 @@ def score(log, name, item, frames):
 
 
 def stages(log):
-    written = {
-        "motion": ("motion",),
-        "quality": ("quality",),
-        "content": ("embedding", "tags"),
-        "caption": ("caption",),
-    }
+    written = {name: (name,) for name in ("motion", "quality", "content", "caption")}
+    written["content"] = ("embedding", "tags")
     return [
         Stage(
             name=name,
@@ -140,7 +136,6 @@ def main(folder, out, log, name):
             executor.close()
         rows = [{"id": item.id, "path": item.path, **item.columns} for item in sorted(found, key=lambda item: item.id)]
         store.write_whole("manifest.json", dumps(rows))
-    os.rmdir(os.path.join(out, "work"))
 
 
 if __name__ == "__main__":

@@ -268,3 +268,6 @@ def test_scratch_folders_go_and_dead_ones_too(tmp_path):
         assert one != two
         assert not dead.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["curate-not-ours"]
+    with scratch(tmp_path / "work" / "here") as folder:
+        assert folder.parent == tmp_path / "work" / "here"
+    assert not (tmp_path / "work" / "here").exists()

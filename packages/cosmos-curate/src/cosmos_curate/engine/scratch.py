@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "curate-"
@@ -16,7 +16,7 @@ def scratch(parent: str | os.PathLike[str] | None = None) -> Iterator[Path]:
     """Give a new folder of this process and remove it afterwards; folders of dead processes beside it go first.
 
     Args:
-        parent: made if it is not there; None for the system's folder of temporary files.
+        parent: made if it is not there and removed if it is empty; None for the system's folder of temporary files.
 
     Raises:
         OSError: it cannot be made.
@@ -36,6 +36,9 @@ def scratch(parent: str | os.PathLike[str] | None = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if file is not None:
             os.close(file)
+        if parent is not None:
+            with suppress(OSError):
+                top.rmdir()
 
 
 def _held(path: Path, flags: int = 0) -> int | None:
