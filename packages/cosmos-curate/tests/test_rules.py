@@ -10,7 +10,7 @@ from cosmos_curate.rules import DEFAULT_RULES, Rule, apply, changed
 
 
 def fails(test, *values, column="duration_s"):
-    return list(Rule(name="r", test=test).failing([{column: value} for value in values]))
+    return list(Rule(name="r", test=test).failing({column: values}))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_was_not_measured_passes():
 
 
 def test_either_of_two_is_enough():
-    rows = [{"camera_motion": c, "motion": m} for c, m in (("static", 0.0), ("static", 0.5), ("shake", 0.0))]
+    rows = {"camera_motion": ["static", "static", "shake"], "motion": [0.0, 0.5, 0.0]}
     assert Rule(name="s", test="camera_motion != static or motion >= 0.1").failing(rows) == {0: "static, 0.0"}
 
 
@@ -64,8 +64,8 @@ def test_equal_values_fare_alike():
 
 def test_first_rule_counts_and_ranks_are_of_what_is_left():
     rules = (Rule(name="length", test="duration_s >= 2"), Rule(name="quality", test="percentile(quality) >= 0.5"))
-    rows = [{"duration_s": d, "quality": q} for d, q in ((1.0, 0.0), (1.0, 1.0), (3.0, 2.0), (3.0, 3.0))]
-    assert apply(rules, rows) == [("length", "1.0"), ("length", "1.0"), ("quality", "0.25"), None]
+    rows = {"duration_s": [1.0, 1.0, 3.0, 3.0, 1.0], "quality": [0.0, 1.0, 2.0, 3.0, 9.0]}
+    assert apply(rules, rows, [0, 1, 2, 3]) == {0: ("length", "1.0"), 1: ("length", "1.0"), 2: ("quality", "0.25")}
 
 
 def test_rules_change_by_name():

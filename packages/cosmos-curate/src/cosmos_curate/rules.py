@@ -13,6 +13,9 @@ from typing import Any
 from cosmos_curate.errors import InputError
 from cosmos_curate.schema import COLUMNS
 
+Table = Mapping[str, Sequence[Any]]
+"""Values of each column, one a clip."""
+
 _TYPES = {column.name: column.type for column in COLUMNS}
 _LINE = re.compile(r"\s*(?:(percentile)\s*\(\s*(\w+)\s*\)|(\w+))\s*(>=|<=|==|!=|>|<|not in|in)\s*(.*?)\s*")
 _NUMBERS = ("int32", "int64", "float", "double")
@@ -48,9 +51,19 @@ class Rule:
         for part in self.test.split(" or "):
             _parse(part)
 
-    def failing(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-        """Return the places of the rows that fail, with the values that did."""
-        parts = [_failing(part, rows) for part in self.test.split(" or ")]
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that it looks at."""
+        return tuple(_parse(part)[1] for part in self.test.split(" or "))
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it compares clips with one another, so that it has to come last."""
+        return any(_parse(part)[0] for part in self.test.split(" or "))
+
+    def failing(self, columns: Table) -> dict[int, str]:
+        """Return the places of the clips that fail, with the values that did."""
+        parts = [_failing(part, columns) for part in self.test.split(" or ")]
         places = set(parts[0]).intersection(*parts)
         return {place: ", ".join(part[place] for part in parts) for place in sorted(places)}
 
@@ -76,19 +89,19 @@ def changed(rules: Sequence[Rule], lines: Sequence[str]) -> tuple[Rule, ...]:
     return tuple(found.values())
 
 
-def apply(rules: Sequence[Rule], rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str] | None]:
-    """Return for each row the first rule that it fails and the value that did, or None where it passes them all."""
-    failed: list[tuple[str, str] | None] = [None] * len(rows)
+def apply(rules: Sequence[Rule], columns: Table, places: Sequence[int]) -> dict[int, tuple[str, str]]:
+    """Return which of the clips at `places` fail, each with the first rule that it fails and the value that did."""
+    failed: dict[int, tuple[str, str]] = {}
     for rule in rules:
-        left = [place for place, failure in enumerate(failed) if failure is None]
-        for place, value in rule.failing([rows[place] for place in left]).items():
-            failed[left[place]] = (rule.name, value)
+        left = [place for place in places if place not in failed]
+        judged = {name: [columns[name][place] for place in left] for name in rule.columns}
+        failed |= {left[place]: (rule.name, value) for place, value in rule.failing(judged).items()}
     return failed
 
 
-def _failing(test: str, rows: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+def _failing(test: str, columns: Table) -> dict[int, str]:
     rank, column, operator, wanted = _parse(test)
-    values = [row.get(column) for row in rows]
+    values = columns[column]
     known = [place for place, value in enumerate(values) if not _unknown(value)]
     if rank:
         values = _percentiles(values, known)

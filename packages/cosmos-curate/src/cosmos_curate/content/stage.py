@@ -1,0 +1,88 @@
+"""The stage that says what a clip shows: embedding, ImageNet's labels, and type of video (arXiv 2501.03575, 3.3)."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cosmos_curate.content import efficientnet
+from cosmos_curate.content.embedding import FRAMES, SIZE, SOFT, embed
+from cosmos_curate.content.heads import load_head
+from cosmos_curate.content.video_types import imagenet, type_by_labels
+from cosmos_curate.errors import InputError
+from cosmos_curate.media.frames import Frames, Sampling
+from cosmos_curate.models.cache import sha256
+from cosmos_curate.schema import VIDEO_TYPES
+from cosmos_curate.stage import Columns, Item, Process, Stage
+
+SAMPLING = Sampling(rate=None, most=FRAMES, short_side=efficientnet.SIDE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentConfig:
+    """What to say of a clip.
+
+    Args:
+        tags: how many of ImageNet's labels, best first.
+        type_head: file of a trained head over VIDEO_TYPES; the weak map from labels, if None.
+    """
+
+    tags: int = 5
+    type_head: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.tags <= efficientnet.CLASSES:
+            raise InputError(f"tags must be from 1 to {efficientnet.CLASSES}, not {self.tags}")
+        if self.type_head is not None:
+            head = load_head(self.type_head)
+            if unknown := sorted(set(head.labels) - set(VIDEO_TYPES)):
+                raise InputError(f"{self.type_head} is no head of video types: it answers {unknown[0]!r}")
+            if len(head.mean) != SIZE:
+                raise InputError(f"{self.type_head} takes embeddings of {len(head.mean)} numbers, not {SIZE}")
+
+
+def content_stage(config: ContentConfig) -> Stage:
+    """Return the stage over clips that writes embedding, tags and type; scores are probabilities."""
+    weights = {"efficientnet-lite0": sha256(efficientnet.weights_file())}
+    if config.type_head is not None:
+        weights["type_head"] = load_head(config.type_head).sha256
+    return Stage(
+        name="content",
+        version=1,
+        over="clip",
+        open=functools.partial(open_content, config),
+        writes=("embedding", "tags", "tag_scores", "video_type", "video_type_score"),
+        samplings=(SAMPLING,),
+        settings={"tags": config.tags},
+        weights=weights,
+    )
+
+
+def open_content(config: ContentConfig) -> Process:
+    """Load network and head; return the stage's function."""
+    run = efficientnet.open_network("projected", "logits")
+    head = None if config.type_head is None else load_head(config.type_head)
+    names = imagenet().names
+
+    def process(item: Item, frames: Mapping[Sampling, Frames]) -> Columns:
+        pixels = frames[SAMPLING].pixels
+        embedding = embed(run(efficientnet.prepare(pixels, soft=SOFT))[0])
+        # Labels need fine detail, and fewer frames: the middle of each part of the clip.
+        sharp = sorted({(2 * part + 1) * len(pixels) // 6 for part in range(3)})
+        probabilities = efficientnet.softmax(run(efficientnet.prepare(pixels[sharp]))[1]).mean(0)
+        if head is None:
+            video_type, score = type_by_labels(probabilities)
+        else:
+            answers = head.probabilities(embedding[None].astype(np.float32))[0]
+            video_type, score = head.labels[int(answers.argmax())], float(answers.max())
+        best = np.argsort(-probabilities, kind="stable")[: config.tags]
+        return {
+            "embedding": embedding,
+            "tags": [names[index] for index in best],
+            "tag_scores": [float(probabilities[index]) for index in best],
+            "video_type": video_type,
+            "video_type_score": score,
+        }
+
+    return process

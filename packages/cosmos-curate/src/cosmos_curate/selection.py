@@ -1,0 +1,147 @@
+"""Which clips stay, decided on the manifest alone: rules, duplicates, ranks and the mix, in that order.
+
+A duplicate is marked whether or not another rule drops it, and a clip that passes the rules is never the duplicate of
+one that does not. Ranks such as the lowest 15 % in quality (arXiv 2501.03575, section 3.2) are of what is left.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float16
+
+from cosmos_curate.content.mix import MixConfig, plan_repeats
+from cosmos_curate.dedup.config import DedupConfig
+from cosmos_curate.rules import DEFAULT_RULES, Rule, apply
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+QUARANTINE, DUPLICATE, MIX = "quarantine", "duplicate", "mix"
+"""What `drop_rule` says where it is no rule of the list."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig:
+    """What decides.
+
+    Args:
+        rules: those that judge a clip by itself go before the duplicates, those that rank go behind them.
+        dedup: None leaves duplicates in, but for files of equal bytes.
+        mix: None takes every clip once.
+    """
+
+    rules: tuple[Rule, ...] = DEFAULT_RULES
+    dedup: DedupConfig | None = field(default_factory=DedupConfig)
+    mix: MixConfig | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What was decided, and how it came about.
+
+    Args:
+        columns: of the manifest, one value a row: keep, drop_rule, drop_value, dup_of, dup_similarity, repeats.
+        funnel: name of each step in turn, and the clips and seconds that it left and dropped.
+        report: of deduplication and mix, for the run's report.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    funnel: Sequence[Mapping[str, Any]]
+    report: Mapping[str, Any]
+
+
+def decide(
+    table: "pa.Table",
+    embeddings: Mapping[str, Float16[np.ndarray, "D"]],
+    copies: Mapping[str, str],
+    config: SelectConfig,
+) -> Decision:
+    """Decide on every row of a scored manifest.
+
+    Args:
+        table: of the manifest's schema; what was decided before is not looked at.
+        embeddings: by clip, of unit norm; clips without one are compared by bytes and hash.
+        config: what decides.
+    """
+    count = len(table)
+    names = {"clip_id", "duration_s", "quarantine", "video_type"} | {n for rule in config.rules for n in rule.columns}
+    columns: dict[str, list[Any]] = {name: table[name].to_pylist() for name in sorted(names)}
+    ids = columns["clip_id"]
+    dropped: dict[int, tuple[str, str | None]] = {}
+    funnel = _Funnel([seconds or 0.0 for seconds in columns["duration_s"]])
+
+    def left() -> list[int]:
+        return [place for place in range(count) if place not in dropped]
+
+    dropped |= {place: (QUARANTINE, reason) for place, reason in enumerate(columns["quarantine"]) if reason}
+    usable = left()
+    funnel.step(QUARANTINE, left())
+    for rule in (rule for rule in config.rules if not rule.ranks):
+        dropped |= apply([rule], columns, left())
+        funnel.step(rule.name, left())
+
+    dup_of = _same_bytes(table)
+    similarity: list[float | None] = [None if original is None else 1.0 for original in dup_of]
+    report: dict[str, Any] = {}
+    compared = [place for place in usable if dup_of[place] is None]
+    if config.dedup is not None and compared:
+        report["dedup"] = _mark(table, compared, set(left()), embeddings, config.dedup, dup_of, similarity)
+    dropped |= {place: (DUPLICATE, dup_of[place]) for place in left() if dup_of[place] is not None}
+    funnel.step(DUPLICATE, left())
+    for rule in (rule for rule in config.rules if rule.ranks):
+        dropped |= apply([rule], columns, left())
+        funnel.step(rule.name, left())
+
+    repeats = [0] * count
+    for place in left():
+        repeats[place] = 1
+    if config.mix is not None:
+        kept = left()
+        planned = plan_repeats(
+            [ids[place] for place in kept], [columns["video_type"][place] for place in kept], config.mix
+        )
+        for place, times in zip(kept, planned.repeats.tolist(), strict=True):
+            repeats[place] = times
+            if times == 0:
+                dropped[place] = (MIX, columns["video_type"][place])
+        report["mix"] = planned.report
+        funnel.step(MIX, left())
+    return Decision(
+        columns={
+            "keep": [place not in dropped for place in range(count)],
+            "drop_rule": [dropped[place][0] if place in dropped else None for place in range(count)],
+            "drop_value": [dropped[place][1] if place in dropped else None for place in range(count)],
+            "dup_of": dup_of,
+            "dup_similarity": similarity,
+            "repeats": repeats,
+        },
+        funnel=funnel.steps,
+        report=report,
+    )
+
+
+def _same_bytes(table: "pa.Table") -> list[str | None]:
+    """For each clip of a file that repeats another's bytes, the clip of the first such file by name."""
+    first: dict[tuple[Any, ...], str] = {}
+    found: list[str | None] = []
+    spans = zip(*(table[name].to_pylist() for name in ("source_sha256", "start_s", "end_s", "clip_id")), strict=True)
+    for *span, identity in spans:
+        original = first.setdefault(tuple(span), identity)
+        found.append(None if original == identity or span[1] is None else original)
+    return found
+
+
+class _Funnel:
+    """How many clips and seconds each step left."""
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        self._seconds = seconds
+        self._clips, self._total = len(seconds), sum(seconds)
+        self.steps: list[dict[str, Any]] = [{"step": "scored", "clips": self._clips, "hours": self._total / 3600}]
+
+    def step(self, name: str, left: Sequence[int]) -> None:
+        total = sum(self._seconds[place] for place in left)
+        self.steps.append({"step": name, "clips": len(left), "hours": total / 3600, "dropped": self._clips - len(left)})
+        self._clips, self._total = len(left), total

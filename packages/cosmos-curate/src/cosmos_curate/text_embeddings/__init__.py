@@ -1,0 +1,1 @@
+"""Embeddings of captions by a text encoder, as the Cosmos layout of shards takes them."""
