@@ -4,8 +4,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from cosmos_curate.engine.storage import Store, failing
 
 PREFIX = "curate-"
 HELD = ".held"
@@ -39,6 +41,23 @@ def scratch(parent: str | os.PathLike[str] | None = None) -> Iterator[Path]:
         if parent is not None:
             with suppress(OSError):
                 top.rmdir()
+
+
+@contextmanager
+def workshop(output: Store) -> Iterator[str]:
+    """Give a run's folder for files on their way: `work` in a local output, else among the temporary files.
+
+    What a killed run left half-written in the output goes first; the caller holds the output's lock.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    with failing(output, "work"), ExitStack() as stack:
+        output.sweep()
+        folder = stack.enter_context(scratch(os.path.join(output.root, "work") if output.is_local else None))
+        stack = stack.pop_all()
+    with stack:
+        yield str(folder)
 
 
 def _held(path: Path, flags: int = 0) -> int | None:
