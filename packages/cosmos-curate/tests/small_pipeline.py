@@ -1,4 +1,4 @@
-"""A small pipeline of cheap stages for test_engine_resume, as a program, so that it can be killed: FOLDER OUT LOG EXECUTOR.
+"""A small pipeline of cheap stages for test_engine_resume, a program that can be killed: FOLDER OUT LOG EXECUTOR.
 
 It appends to LOG a line for each result that the ledger has when it starts, and for each that it begins to make.
 """
@@ -17,10 +17,10 @@ from cosmos_curate.engine.keys import keys_of, result_key
 from cosmos_curate.engine.ledger import Ledger, dumps
 from cosmos_curate.engine.lock import locked
 from cosmos_curate.engine.plan import steps_of
-from cosmos_curate.engine.scratch import scratch
-from cosmos_curate.engine.sources import find_videos
 from cosmos_curate.engine.steps import StepResult, put_aside, remember
 from cosmos_curate.engine.storage import Store
+from cosmos_curate.engine.videos import find_videos
+from cosmos_curate.engine.workshop import workshop
 from cosmos_curate.errors import Unusable
 from cosmos_curate.stage import Item, Resources, Stage
 
@@ -58,12 +58,8 @@ def score(log, name, item, frames):
 
 
 def stages(log):
-    written = {
-        "motion": ("motion",),
-        "quality": ("quality",),
-        "content": ("embedding", "tags"),
-        "caption": ("caption",),
-    }
+    written = {name: (name,) for name in ("motion", "quality", "content", "caption")}
+    written["content"] = ("embedding", "tags")
     return [
         Stage(
             name=name,
@@ -126,13 +122,12 @@ def known(log, store, scoring):
 
 def main(folder, out, log, name):
     store, scoring = Store(out), stages(log)
-    with locked(store), scratch(os.path.join(out, "work")) as work:
-        store.sweep()
+    with locked(store), workshop(store) as work:
         note(log, "run", "begins", "-")
         known(log, store, scoring)
         videos = find_videos(Store(folder)).videos
         items = [Item(id=hashlib.sha256(video.encode()).hexdigest(), path=video) for video in videos]
-        steps = (Cut(folder, out, log), *steps_of(scoring, inputs=out, output=out, work=str(work)))
+        steps = (Cut(folder, out, log), *steps_of(scoring, inputs=out, output=out, work=work))
         executor = open_executor(name, cpus=2)
         try:
             found = [item for result in executor.stream(items, steps) for item in result.items]
@@ -140,7 +135,6 @@ def main(folder, out, log, name):
             executor.close()
         rows = [{"id": item.id, "path": item.path, **item.columns} for item in sorted(found, key=lambda item: item.id)]
         store.write_whole("manifest.json", dumps(rows))
-    os.rmdir(os.path.join(out, "work"))
 
 
 if __name__ == "__main__":

@@ -215,9 +215,9 @@ def test_metrics_add_up_and_are_json():
     metrics.add([Measure(stage="a", wall_s=2.0, cpu_s=1.0, gpu_s=0.5, video_s=1800.0)] * 2)
     metrics.add([Measure(stage="a", reused=1, video_s=3600.0), Measure(stage="b", quarantined=1)])
     metrics.drop("motion", 3)
-    metrics.sample({"a": 5})
-    metrics.sample({"a": 2})
-    report = json.loads(json.dumps(metrics.report()))
+    depths = iter([{"a": 5}, {"a": 2}])
+    list(metrics.watch([StepResult(), StepResult()], lambda: next(depths)))
+    report = json.loads(json.dumps(metrics.to_json()))
     stage = report["stages"]["a"]
     assert (stage["items"], stage["reused"], stage["wall_s"], stage["video_s"]) == (3, 1, 4, 7200)
     assert (stage["cpu_s_per_clip_hour"], stage["gpu_s_per_clip_hour"]) == (2, 1)
@@ -228,9 +228,9 @@ def test_metrics_add_up_and_are_json():
 
 def test_prometheus_reads_what_was_measured_and_the_port_is_given_back():
     metrics = Metrics()
-    metrics.add([Measure(stage="cut", video_s=7.5)] * 2)
+    result = StepResult(measures=(Measure(stage="cut", video_s=7.5),) * 2)
+    assert list(metrics.watch([result], lambda: {"cut": 4})) == [result]
     metrics.drop("motion")
-    metrics.sample({"cut": 4})
     for _ in range(2):
         with endpoint(metrics, 0) as port:
             text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
@@ -241,7 +241,9 @@ def test_prometheus_reads_what_was_measured_and_the_port_is_given_back():
     assert 'cosmos_curate_drops_total{rule="motion"} 1.0' in text
     assert 'cosmos_curate_queue_depth{step="cut"} 4.0' in text
     assert "python_info" not in text
-    with pytest.raises(InputError), endpoint(metrics, 99999):
+    with pytest.raises(InputError), metrics.serving(99999):
+        pass
+    with metrics.serving(None):
         pass
 
 

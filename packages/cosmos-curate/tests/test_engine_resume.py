@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from cosmos_curate.engine.executor import check_executor, open_executor
+from cosmos_curate.engine.lock import locked
 from cosmos_curate.engine.steps import StepResult
+from cosmos_curate.engine.storage import Store
 from cosmos_curate.errors import InputError
 from cosmos_curate.stage import Item, Resources
 
@@ -119,13 +121,11 @@ def test_the_pipeline_of_the_test_has_all_sorts_of_items(start, tmp_path):
 
 
 def test_a_second_run_on_one_output_is_refused(start, tmp_path):
-    first = start("out")
-    while not (tmp_path / "out.log").exists():
-        time.sleep(0.01)
-    second = start("out")
-    _, errors = second.communicate(timeout=60)
-    assert "is in use by process" in errors
-    finish(first)
+    with locked(Store(tmp_path / "out")):
+        _, errors = start("out").communicate(timeout=60)
+        assert f"is in use by process {os.getpid()} on" in errors
+        assert not (tmp_path / "out.log").exists()
+    finish(start("out"))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import pytest
 from cosmos_curate.engine import storage
 from cosmos_curate.engine.ledger import Ledger, Record, dumps, loads
 from cosmos_curate.engine.lock import locked
-from cosmos_curate.engine.scratch import scratch
-from cosmos_curate.engine.sources import find_videos
 from cosmos_curate.engine.storage import OutputError, Store
+from cosmos_curate.engine.videos import find_videos
+from cosmos_curate.engine.workshop import scratch, workshop
 from cosmos_curate.errors import InputError
 from cosmos_curate.stage import same
 
@@ -201,16 +201,23 @@ def test_links_end_and_odd_files_are_told_apart(tmp_path):
     with open(os.fsencode(top) + b"/\xff.mp4", "wb"):
         pass
     found = find_videos(Store(top))
-    assert found.videos == ["a/near.mp4", "far/far.mp4", "link.mp4"]
+    assert found.videos == ["a/near.mp4", "broken.mp4", "far/far.mp4", "link.mp4", "self.mp4"]
     assert found.others == [("pipe.mp4", "no regular file")]
-    assert [name for name, _ in found.unreadable] == ["?.mp4", "broken.mp4", "self.mp4"]
-    assert dict(found.unreadable)["?.mp4"] == "its name is not UTF-8"
+    assert found.unreadable == [("?.mp4", "its name is not UTF-8")]
+    assert found.notices == [
+        "?.mp4 is passed by: its name is not UTF-8",
+        "1 file is passed by, being no video: pipe.mp4",
+    ]
+    assert found.skipped == [
+        {"name": "?.mp4", "reason": "its name is not UTF-8"},
+        {"name": "pipe.mp4", "reason": "no regular file"},
+    ]
 
 
-def test_folders_and_files_without_permission_are_reported(tmp_path, monkeypatch):
+def test_folders_without_permission_are_reported(tmp_path, monkeypatch):
     (tmp_path / "shut").mkdir()
-    (tmp_path / "no.mp4").write_bytes(b"x")
-    scandir, access = os.scandir, os.access
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    scandir = os.scandir
 
     def deny(path):
         if str(path).endswith("shut"):
@@ -218,10 +225,9 @@ def test_folders_and_files_without_permission_are_reported(tmp_path, monkeypatch
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", deny)
-    monkeypatch.setattr(os, "access", lambda path, mode: not path.endswith("no.mp4") and access(path, mode))
     found = find_videos(Store(tmp_path))
-    assert found.videos == []
-    assert found.unreadable == [("no.mp4", "Permission denied"), ("shut", "folder: Permission denied")]
+    assert found.videos == ["a.mp4"]
+    assert found.unreadable == [("shut", "folder: Permission denied")]
 
 
 def test_videos_of_a_remote_store_are_found(tmp_path):
@@ -268,3 +274,31 @@ def test_scratch_folders_go_and_dead_ones_too(tmp_path):
         assert one != two
         assert not dead.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["curate-not-ours"]
+    with scratch(tmp_path / "work" / "here") as folder:
+        assert folder.parent == tmp_path / "work" / "here"
+    assert not (tmp_path / "work" / "here").exists()
+
+
+def test_a_run_has_a_folder_for_files_on_their_way(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    store.write_whole("clips/a", b"a")
+    if store.is_local:
+        (tmp_path / "a b é/clips/.12.partial").write_bytes(b"half")
+    with workshop(store) as work:
+        top = f"{store.root}/work" if store.is_local else str(tmp_path / "temporary")
+        assert os.path.dirname(work) == top
+        assert os.path.isdir(work)
+    assert not os.path.exists(work)
+    assert store.list() == ["clips/a"]
+    if store.is_local:
+        assert os.listdir(store.root) == ["clips"]
+        assert os.listdir(f"{store.root}/clips") == ["a"]
+
+
+def test_an_output_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    store = Store(tmp_path / "file" / "out")
+    with pytest.raises(OutputError, match="cannot write work to .*: Not a directory"), workshop(store):
+        pass
+    with pytest.raises(OutputError, match=r"cannot write run.lock to .*: Not a directory"), locked(store):
+        pass

@@ -4,11 +4,12 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
-from cosmos_curate.engine.steps import Measure
+from cosmos_curate.engine.steps import Measure, StepResult
 
 
 @dataclass
@@ -32,7 +33,7 @@ class StageTotal:
         if not measure.reused:
             self.worked_video_s += measure.video_s
 
-    def report(self, elapsed_s: float) -> dict[str, Any]:
+    def to_json(self, elapsed_s: float) -> dict[str, Any]:
         """Return sums and rates: items and video-hours by the run's clock, cost by the clip-hours worked on."""
         worked_hours = self.worked_video_s / 3600
         return {
@@ -73,26 +74,45 @@ class Metrics:
         with self._lock:
             self._drops[rule] += count
 
-    def sample(self, depths: Mapping[str, int]) -> None:
-        """Note how many items wait for each step now."""
-        with self._lock:
-            self._depths = dict(depths)
-            for name, depth in depths.items():
-                self._deepest[name] = max(depth, self._deepest.get(name, 0))
+    def watch(self, results: Iterable[StepResult], depths: Callable[[], Mapping[str, int]]) -> Iterator[StepResult]:
+        """Pass an executor's results on, adding what they measured and noting how many items wait for each step."""
+        for result in results:
+            self.add(result.measures)
+            now = depths()
+            with self._lock:
+                for name, depth in now.items():
+                    self._depths[name] = depth
+                    self._deepest[name] = max(depth, self._deepest.get(name, 0))
+            yield result
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since it was made."""
         return time.perf_counter() - self._started
 
-    def report(self) -> dict[str, Any]:
+    @contextmanager
+    def serving(self, port: int | None) -> Iterator[None]:
+        """Serve them for Prometheus meanwhile, on this machine's port; None for not at all.
+
+        Raises:
+            InputError: the port cannot be had.
+        """
+        if port is None:
+            yield
+            return
+        from cosmos_curate.engine.prometheus import endpoint
+
+        with endpoint(self, port):
+            yield
+
+    def to_json(self) -> dict[str, Any]:
         """Return everything as JSON takes it: `stages` by name, `drops` by rule, `queues` by step."""
         with self._lock:
             elapsed_s = self.elapsed_s
             return {
                 "elapsed_s": elapsed_s,
                 "cpu_s": _cpu_s() - self._cpu,
-                "stages": {name: total.report(elapsed_s) for name, total in self._stages.items()},
+                "stages": {name: total.to_json(elapsed_s) for name, total in self._stages.items()},
                 "drops": dict(sorted(self._drops.items())),
                 "queues": {
                     name: {"depth": self._depths.get(name, 0), "deepest": deepest}

@@ -32,7 +32,7 @@ class Collector:
         """Yield all of them."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        report = self.metrics.report()
+        report = self.metrics.to_json()
         for key, about in COUNTERS.items():
             family = CounterMetricFamily(f"cosmos_curate_{NAMES.get(key, key)}", about, labels=["stage"])
             for stage, total in report["stages"].items():

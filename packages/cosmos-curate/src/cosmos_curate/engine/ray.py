@@ -14,9 +14,9 @@ from typing import Any
 
 from cosmos_curate.engine.ledger import dumps, loads
 from cosmos_curate.engine.local import check_resources
-from cosmos_curate.engine.scratch import scratch
 from cosmos_curate.engine.steps import Measure, Step, StepResult, Work, put_aside, run_step
 from cosmos_curate.engine.storage import OutputError
+from cosmos_curate.engine.workshop import scratch
 from cosmos_curate.errors import InputError
 from cosmos_curate.stage import Item, Resources
 

@@ -4,8 +4,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from cosmos_curate.engine.storage import Store, failing
 
 PREFIX = "curate-"
 HELD = ".held"
@@ -16,7 +18,7 @@ def scratch(parent: str | os.PathLike[str] | None = None) -> Iterator[Path]:
     """Give a new folder of this process and remove it afterwards; folders of dead processes beside it go first.
 
     Args:
-        parent: made if it is not there; None for the system's folder of temporary files.
+        parent: made if it is not there and removed if it is empty; None for the system's folder of temporary files.
 
     Raises:
         OSError: it cannot be made.
@@ -36,6 +38,26 @@ def scratch(parent: str | os.PathLike[str] | None = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if file is not None:
             os.close(file)
+        if parent is not None:
+            with suppress(OSError):
+                top.rmdir()
+
+
+@contextmanager
+def workshop(output: Store) -> Iterator[str]:
+    """Give a run's folder for files on their way: `work` in a local output, else among the temporary files.
+
+    What a killed run left half-written in the output goes first; the caller holds the output's lock.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    with failing(output, "work"), ExitStack() as stack:
+        output.sweep()
+        folder = stack.enter_context(scratch(os.path.join(output.root, "work") if output.is_local else None))
+        stack = stack.pop_all()
+    with stack:
+        yield str(folder)
 
 
 def _held(path: Path, flags: int = 0) -> int | None:
