@@ -79,7 +79,7 @@ class LocalCaptioner:
         except ValueError as error:
             reason = str(error).splitlines()[0][:160]
             raise InputError(f"{self._source}: has no template for conversations ({reason})") from error
-        # Of pictures all processors know the axes, of arrays some guess. The template writes the marks of the beginning itself.
+        # Some processors guess the axes of arrays. The template writes the marks of the beginning itself.
         images = [Image.fromarray(picture) for picture in rgb(frames)]
         inputs = self._processor(text=[prompt], images=images, return_tensors="pt", add_special_tokens=False)
         inputs.pop("token_type_ids", None)
