@@ -110,16 +110,20 @@ def test_settings_are_in_the_key():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("rate", 0), ("short_side", 16), ("slow", -1), ("beside", 2), ("share", 1.5), ("still_levels", -1)],
+    [("rate", 0.0), ("short_side", 16), ("slow", -1.0), ("beside", 2.0), ("share", 1.5), ("still_levels", -1.0)],
 )
 def test_settings_are_checked(name, value):
     with pytest.raises(InputError, match=name):
         MotionConfig(**{name: value})
-    with pytest.raises(InputError, match=name):
-        MotionConfig(**{name: float("nan")})
 
 
-def test_frames_of_one_pixel_size_need_no_file_of_that_size(video, picture, tmp_path):
+def test_no_number_is_no_setting():
+    for name in ("rate", "slow", "share", "still_vectors"):
+        with pytest.raises(InputError, match=name):
+            MotionConfig(**{name: float("nan")})
+
+
+def test_frames_without_detail(video, picture, tmp_path):
     path = video(tmp_path / "clip.mp4", panned(picture, 0))
     frames = {CONFIG.sampling: Frames(np.full((3, 40, 40, 1), 7, np.uint8), np.array([0, 0.1, 0.2]))}
     found = motion_stage(CONFIG).open()(Item(id="clip", path=str(path)), frames)

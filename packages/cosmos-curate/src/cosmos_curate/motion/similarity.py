@@ -1,4 +1,4 @@
-"""Robust fit of a similarity (shift, zoom, turn) to a flow field: least absolute values or medians, then Tukey's biweight.
+"""Robust fit of a similarity (shift, zoom, turn) to a flow field by Tukey's biweight, from two starts.
 
 Every step is a weighted least squares in four unknowns; the number of steps is fixed and nothing is drawn by lot.
 """
