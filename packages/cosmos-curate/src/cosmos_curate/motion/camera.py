@@ -12,6 +12,7 @@ from jaxtyping import Float64
 from cosmos_curate.motion.config import MotionConfig
 from cosmos_curate.motion.path import CameraPath
 
+CALM = 0.75
 NAMES = (
     ("pan left", "pan right"),
     ("tilt up", "tilt down"),
@@ -28,7 +29,7 @@ class CameraMotion:
     Args:
         names: of `schema.CAMERA_MOTIONS`, the main one first; "static" stands alone.
         speed: of the camera without its shake.
-        shake: of the camera about its smooth path.
+        shake: of the camera about its smooth path, in the calmest three quarters of the clip.
         scene: of what moves beside the camera.
     """
 
@@ -50,7 +51,7 @@ def name_motion(path: CameraPath, config: MotionConfig) -> CameraMotion:
     calm = smooth(path, config.smooth_s)
     speeds = np.linalg.norm(calm, axis=1)
     speed = float((path.steps_s * speeds).sum() / path.steps_s.sum())
-    shake = float(np.sqrt((weights * ((path.speeds - calm) ** 2).sum(1)).sum()))
+    shake = calm_spread(np.linalg.norm(path.speeds - calm, axis=1), weights)
     strengths = {}
     for calm_one, names in zip(calm.T, NAMES, strict=True):
         for name, along in zip(names, (calm_one, -calm_one), strict=True):
@@ -61,6 +62,17 @@ def name_motion(path: CameraPath, config: MotionConfig) -> CameraMotion:
         strengths["shake"] = shake
     names = tuple(sorted(strengths, key=lambda name: -strengths[name])) or STILL.names
     return CameraMotion(names=names, speed=speed, shake=shake, scene=float((weights * path.rest).sum()))
+
+
+def calm_spread(sizes: Float64[np.ndarray, "N"], weights: Float64[np.ndarray, "N"]) -> float:
+    """Return the root mean square over the smallest sizes that make up `CALM` of the weight.
+
+    A start, a stop, a bump or a misjudged pair is no shake: that goes on.
+    """
+    order = np.argsort(sizes, kind="stable")
+    before = np.r_[0.0, np.cumsum(weights[order])[:-1]]
+    kept = np.clip(CALM * weights.sum() - before, 0, weights[order])
+    return float(np.sqrt((kept * sizes[order] ** 2).sum() / kept.sum()))
 
 
 def smooth(path: CameraPath, half_s: float) -> Float64[np.ndarray, "N 4"]:

@@ -17,13 +17,13 @@ class MotionConfig:
         rate: frames compared a second.
         short_side: pixels of the frames' shorter side.
         slow: a pan, tilt, zoom or roll starts at this speed, and lasts while it keeps half of it.
-        beside: it must also be this share of the whole camera speed, shake included; next to a fast pan a slow roll has no
-            name.
+        beside: it must also be this share of the camera's whole speed, shake included: a slow roll beside a fast pan
+            has no name.
         lasting_s: it goes one way for so many seconds, or half of a shorter clip.
         share: its parts make up this share of the clip.
         smooth_s: what sways faster than about twice this many seconds is shake, and no pan.
         shaky: shake starts at this speed.
-        shaky_beside: and at this share of the camera's speed.
+        shaky_beside: and at this share of the camera's speed; of the shake, the calmest three quarters count.
         prefilter: whether a clip whose frames and motion vectors both say that nothing moves is spared the flow.
         still_vectors: motion vectors (diagonals a second) up to which nothing moves.
         still_levels: gray levels, as a mean over small blocks, by which no frame may differ from the first.
@@ -33,11 +33,11 @@ class MotionConfig:
     short_side: int = 144
     slow: float = 0.006
     beside: float = 0.25
-    lasting_s: float = 0.5
-    share: float = 0.2
+    lasting_s: float = 0.75
+    share: float = 0.25
     smooth_s: float = 0.5
-    shaky: float = 0.006
-    shaky_beside: float = 0.12
+    shaky: float = 0.004
+    shaky_beside: float = 0.08
     prefilter: bool = True
     still_vectors: float = 0.002
     still_levels: float = 1.0

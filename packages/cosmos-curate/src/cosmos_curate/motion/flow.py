@@ -85,6 +85,20 @@ def misfit(first: View, second: View, motion: Similarity) -> float:
     return float(np.abs(first.even - moved)[inside].mean())
 
 
+def agreement(first: View, second: View, motion: Similarity) -> float:
+    """Return how well the motion carries one frame into the other: their squared correlation, 0 where it is negative.
+
+    A flow is smooth even into a flash or another shot; the pictures do not agree.
+    """
+    moved, inside = move_back(second, motion)
+    one, other = first.even[inside].astype(np.float64), moved[inside].astype(np.float64)
+    if not one.size:
+        return 0.0
+    one, other = one - one.mean(), other - other.mean()
+    spread = (one @ one) * (other @ other)
+    return float(max(one @ other, 0) ** 2 / spread) if spread > 0 else 0.0
+
+
 def move_back(second: View, motion: Similarity) -> tuple[np.ndarray, np.ndarray]:
     """Return the second frame as it was before the motion, and where that is known."""
     height, width = second.even.shape

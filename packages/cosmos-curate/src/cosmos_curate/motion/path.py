@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from cosmos_curate.motion.flow import choose_start, estimate_flow, make_view
+from cosmos_curate.motion.flow import agreement, choose_start, estimate_flow, make_view
 from cosmos_curate.motion.similarity import IDENTITY, Similarity, fit_similarity
 
 RADIUS = 12**-0.5
@@ -56,7 +56,7 @@ def follow(pixels: UInt8[np.ndarray, "T H W 1"], times_s: Float64[np.ndarray, "T
         known = np.trace(field.tensors, axis1=1, axis2=2)
         apart = np.hypot(*(field.displacements - fit.displacements(field.points)).T)
         speeds[index] = np.array([*fit.shift, fit.log_scale * RADIUS, fit.angle * RADIUS]) / step
-        trust[index] = fit.trust
+        trust[index] = fit.trust * agreement(first, second, fit)
         rest[index] = (known * apart).sum() / max(known.sum(), 1e-9) / step
         before, elapsed = fit, step
     return CameraPath((times_s[1:] + times_s[:-1]) / 2, steps, speeds, trust, rest)

@@ -1,4 +1,4 @@
-"""Robust fit of a similarity (shift, zoom, turn) to a flow field: least absolute values, then Tukey's biweight.
+"""Robust fit of a similarity (shift, zoom, turn) to a flow field by Tukey's biweight, from two starts.
 
 Every step is a weighted least squares in four unknowns; the number of steps is fixed and nothing is drawn by lot.
 """
@@ -15,6 +15,8 @@ FLOOR = 3e-4
 """Least standard deviation of a flow's errors, in diagonals: a tenth of a pixel in a picture of 144 by 256."""
 NEAR = 10
 """A point within so many of these belongs to the motion."""
+MARGIN = 0.01
+"""Share of the picture that a second start must win to displace the first."""
 PULL = 1e-7
 """Weight of "no motion" against a picture full of texture: it decides where there is none."""
 
@@ -79,20 +81,28 @@ def fit_similarity(
         errors = displacements - design @ solution
         return np.sqrt(np.maximum(np.einsum("ni,nij,nj->n", errors, tensors, errors), 0))
 
-    solution = solve(one)
+    def supporters(solution: np.ndarray) -> float:
+        return float(known[misses(solution) < NEAR * FLOOR].sum() / len(known))
+
+    least_absolute = solve(one)
     for _ in range(ABSOLUTE_STEPS):
-        solution = solve(1 / np.maximum(misses(solution), FLOOR))
-    for _ in range(TUKEY_STEPS):
-        errors = misses(solution)
-        sigma = max(1.4826 * weighted_median(errors, known), FLOOR)
-        solution = solve(np.maximum(1 - (errors / (TUKEY * sigma)) ** 2, 0) ** 2)
-    near = misses(solution) < NEAR * FLOOR
+        least_absolute = solve(1 / np.maximum(misses(least_absolute), FLOOR))
+    # Far off the centre a minority has leverage over the first start, none over the second.
+    median = np.array([*(weighted_median(one_way, known) for one_way in displacements.T), 0.0, 0.0])
+    solution, trust = least_absolute, -1.0
+    for tried in (least_absolute, median):
+        for _ in range(TUKEY_STEPS):
+            errors = misses(tried)
+            sigma = max(1.4826 * weighted_median(errors, known), FLOOR)
+            tried = solve(np.maximum(1 - (errors / (TUKEY * sigma)) ** 2, 0) ** 2)
+        if supporters(tried) > trust + MARGIN:
+            solution, trust = tried, supporters(tried)
     a, b = solution[2] + 1, solution[3]
     return Similarity(
         shift=(float(solution[0]), float(solution[1])),
         log_scale=float(np.log(np.hypot(a, b))),
         angle=float(np.arctan2(b, a)),
-        trust=float(known[near].sum() / len(known)),
+        trust=trust,
     )
 
 

@@ -1,4 +1,4 @@
-"""Motion vectors that a decoder hands out: a cheap hint of motion, which depends on the encoder as much as the scene."""
+"""Motion vectors that a decoder hands out: a cheap hint of motion, the encoder's as much as the scene's."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.frame import PictureType
+from av.video.stream import VideoStream
 
 from cosmos_curate.errors import Unusable
 
@@ -44,7 +46,7 @@ def measure_vectors(path: str | Path) -> float | None:
                 if frame.pict_type not in (PictureType.I, PictureType.P) or frame.pts is None:
                     continue
                 now = float(frame.pts * base)
-                vectors = frame.side_data.get(Type.MOTION_VECTORS)
+                vectors = frame.side_data.get("MOTION_VECTORS")
                 if frame.pict_type == PictureType.P and vectors is not None and before is not None:
                     table = vectors.to_ndarray()
                     table = table[table["source"] < 0]
@@ -54,14 +56,12 @@ def measure_vectors(path: str | Path) -> float | None:
                     moved += float((area * lengths).sum() / diagonal / (now - before))
                     covered += float(area.sum())
                 before = now
-    except (av.FFmpegError, IndexError) as error:
+    except (FFmpegError, IndexError) as error:
         raise Unusable(f"motion vectors cannot be read: {error}") from error
     return moved / covered if covered else None
 
 
-def frames_behind_keys(
-    container: av.container.InputContainer, stream: av.VideoStream
-) -> Iterator[av.VideoFrame | None]:
+def frames_behind_keys(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame | None]:
     """Yield the frames of the first seconds behind each key frame, and None where some were left out."""
     context = stream.codec_context
     base = stream.time_base or Fraction(1, 1)
