@@ -27,14 +27,14 @@ class DedupConfig:
         seed: of k-means and of both draws.
     """
 
-    eps: float = 0.05
-    radius: int = 4
+    eps: float = 0.08
+    radius: int = 2
     clusters: int | Literal["auto"] = "auto"
     exact_below: int = 8192
     most_rows: int = 32768
     iterations: int = 20
     train_rows: int = 64
-    sweep: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
+    sweep: tuple[float, ...] = (0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2)
     sample: int = 1000
     tile: int = 2048
     device: str = "auto"

@@ -1,6 +1,7 @@
 """Spherical k-means (arXiv 2303.09540, section 3): unit centroids, rows to the one of largest cosine.
 
-faiss on a CPU; torch on a GPU, by the same steps. Equal rows and seed give equal centroids on one device.
+faiss and numpy for device "cpu"; torch, by the same steps, for any other that it knows, a GPU or "cpu:0". Equal rows
+and seed give equal centroids on one device.
 """
 
 import numpy as np
@@ -51,16 +52,12 @@ def lloyd(
         best = [torch.max(part @ centroids.T, 1) for part in held.split(block)]
         cosine, nearest = torch.cat([b.values for b in best]), torch.cat([b.indices for b in best])
         counts = torch.bincount(nearest, minlength=clusters)
-        # Sums in order of cluster: scattered additions on a GPU come in any order, and differ from run to run.
-        order = torch.argsort(nearest, stable=True)
-        ends = torch.cumsum(counts, 0)
-        totals = torch.cumsum(held[order].double(), 0)[(ends - 1).clamp(min=0)]
-        totals[ends == 0] = 0
-        sums = torch.diff(totals, dim=0, prepend=torch.zeros_like(totals[:1]))
+        # Rows in order of cluster: additions scattered on a GPU come in any order, and differ from run to run.
+        sums = torch.segment_reduce(held[torch.argsort(nearest, stable=True)], "sum", lengths=counts, unsafe=True)
         empty = torch.nonzero(counts == 0)[:, 0]
         if len(empty):
-            sums[empty] = held[torch.argsort(cosine, stable=True)[: len(empty)]].double()
-        centroids = torch.nn.functional.normalize(sums, dim=1).float()
+            sums[empty] = held[torch.argsort(cosine, stable=True)[: len(empty)]]
+        centroids = torch.nn.functional.normalize(sums, dim=1)
     return unit(centroids.cpu().numpy())
 
 

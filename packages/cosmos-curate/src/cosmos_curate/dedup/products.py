@@ -1,4 +1,5 @@
-"""The largest cosine of each row against a block of others: matrix products, by numpy or on a GPU by torch."""
+"""The largest cosine of each row against a block of others: matrix products, by numpy
+for device "cpu" and by torch for its other devices."""
 
 import numpy as np
 from jaxtyping import Float32, Int64
