@@ -27,7 +27,7 @@ class Track:
     boxes: list[int] = field(default_factory=list)
 
 
-def link(found: list[Float32[np.ndarray, "N 4"]], size: tuple[int, int]) -> list[Track]:
+def link(found: list[Float32[np.ndarray, "_ 4"]], size: tuple[int, int]) -> list[Track]:
     """Link boxes of successive samples, one missing between them at most.
 
     A box goes on with the track whose last box it overlaps most, by half of their union at least, or whose line of
@@ -58,15 +58,15 @@ def link(found: list[Float32[np.ndarray, "N 4"]], size: tuple[int, int]) -> list
 
 
 def certainties(
-    tracks: list[Track], quads: list[Float32[np.ndarray, "N 4 2"]], lumas: UInt8[np.ndarray, "T H W"]
+    tracks: list[Track], quads: list[Float32[np.ndarray, "_ 4 2"]], lumas: UInt8[np.ndarray, "T H W"]
 ) -> list[float]:
     """Return for each track how sure it is that its text was laid over, from 0 to 1.
 
     A step from one sample of a track to its next is stable if the strokes have not moved by a pixel since the track
     last moved, or another line took the same place in a margin. A track with more moves than stable steps is of the
     scene: 0, as is one seen in one sample of several. Else the steps' proofs are added up, and two make 1: a step
-    proves as much as the share of the picture around the text that changed, or of all the picture if that is more
-    than half. What lacks proof is trusted by place: 0.2, in a margin 0.5, upon an even ground 0.8.
+    proves as much as the share of the picture around the text that changed since then, or of all the picture if that
+    is more than half. What lacks proof is trusted by place: 0.2, in a margin 0.5, upon an even ground 0.8.
     """
     size = lumas.shape[1:]
     found = [bounds(one) for one in quads]
@@ -80,14 +80,14 @@ def certainties(
             continue
         proof, stable, moved, anchor = 0.0, 0, 0, 0
         for step in range(1, len(boxes)):
-            before, now = track.samples[step - 1], track.samples[step]
-            by = shift(lumas[track.samples[anchor]], lumas[now], boxes[anchor])
-            replaced = by is None and same_line(boxes[step - 1], boxes[step], size)
+            now = track.samples[step]
+            before = track.samples[anchor]
+            by = shift(lumas[before], lumas[now], boxes[anchor])
             if by != (0, 0):
-                anchor = step
-            if by != (0, 0) and not replaced:
-                moved += 1
-                continue
+                anchor, before = step, track.samples[step - 1]
+                if by is not None or not same_line(boxes[step - 1], boxes[step], size):
+                    moved += 1
+                    continue
             stable += 1
             text = masks[before] | masks[now]
             around = covered(grid, boxes[step][None], grown=1.5)
@@ -105,7 +105,7 @@ def certainties(
 
 
 def overlay_score(
-    tracks: list[Track], certainty: list[float], quads: list[Float32[np.ndarray, "N 4 2"]], size: tuple[int, int]
+    tracks: list[Track], certainty: list[float], quads: list[Float32[np.ndarray, "_ 4 2"]], size: tuple[int, int]
 ) -> float:
     """Return text_overlay: the mean over samples of the sum of certainty x min(1, sqrt(area / 1 % of the picture)).
 

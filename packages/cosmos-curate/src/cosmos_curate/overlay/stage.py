@@ -151,7 +151,7 @@ def _judged(head: "tuple[Head, int]", embedding: object) -> float | None:
 
 def _find(
     reader: TextReader, pictures: UInt8[np.ndarray, "T H W 3"], probes: int
-) -> list[Float32[np.ndarray, "N 4 2"]]:
+) -> list[Float32[np.ndarray, "_ 4 2"]]:
     """Return the boxes of each picture; of none, if the probes, spread over the clip, have none."""
     chosen = set(np.linspace(0, len(pictures) - 1, min(probes, len(pictures))).round().astype(int).tolist())
     found = {index: reader.find(pictures[index]) for index in sorted(chosen)}
@@ -172,7 +172,7 @@ def _lumas(pictures: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H W"]
 def _readings(
     reader: TextReader,
     pictures: UInt8[np.ndarray, "T H W 3"],
-    quads: list[Float32[np.ndarray, "N 4 2"]],
+    quads: list[Float32[np.ndarray, "_ 4 2"]],
     tracks: list[Track],
     sure: float,
 ) -> list[tuple[Track, str]]:

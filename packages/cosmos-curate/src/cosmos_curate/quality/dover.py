@@ -1,8 +1,9 @@
 """DOVER's technical branch as a scorer, run from an ONNX file (Wu et al., arXiv 2211.04894).
 
-Fragments are those of FAST-VQA (arXiv 2207.02595). The networks are not part of this package, and their authors release them for non-commercial use only. Input, as their
-export to ONNX has it: `tech_view`, float32 [views, 3, 32, 224, 224], RGB less the ImageNet mean over its deviation;
-optionally `aes_view`, [1, 3, 32, 224, 224]. Output: one number, or aesthetic and technical.
+Fragments are those of FAST-VQA (arXiv 2207.02595). The networks are not part of this package, and their authors release
+them for non-commercial use only. Input, as their export to ONNX has it: `tech_view`, float32 [views, 3, 32, 224, 224],
+RGB less the ImageNet mean over its deviation; optionally `aes_view`, [1, 3, 32, 224, 224]. Output: one number, or
+aesthetic and technical.
 """
 
 import functools
