@@ -84,8 +84,8 @@ def test_quality_falls_with_each_distortion(argument):
         other = list(one)
         other[argument] += rng.uniform(0.01, 0.1)
         assert 0 <= technical_quality(*other) < technical_quality(*one) <= 100
-    assert technical_quality(-5, 0, 0, 0) == 100
-    assert technical_quality(130, 0.5, 1, 1) == 0
+    assert technical_quality(-5.0, 0.0, 0.0, 0.0) == 100
+    assert technical_quality(130.0, 0.5, 1.0, 1.0) == 0
 
 
 @pytest.mark.parametrize(
