@@ -3,6 +3,7 @@
 import importlib.metadata
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -60,6 +61,7 @@ def network_paths() -> dict[str, Path]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
 class RapidText:
     """The built-in backend.
 
@@ -67,8 +69,11 @@ class RapidText:
         side: pixels of the longer side at which text is sought.
     """
 
-    def __init__(self, side: int = 640) -> None:
-        self.side = side
+    side: int = 640
+
+    def __post_init__(self) -> None:
+        if self.side < 64:
+            raise InputError(f"overlay side {self.side} is too small to find text: give 64 or more")
 
     @property
     def settings(self) -> Mapping[str, Any]:
