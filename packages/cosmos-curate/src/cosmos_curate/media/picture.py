@@ -61,6 +61,20 @@ class Picture:
         coded = frame.height, max(1, round(frame.width * turn.aspect))
         self.height, self.width = coded[::-1] if turn.transposed else coded
 
+    def blank(self, pixel_format: str) -> av.VideoFrame:
+        """Return a new frame of the same size, colors and tags to be filled, in another format than this one's."""
+        return VideoReformatter().reformat(self._frame, format=pixel_format)
+
+    @property
+    def coded_size(self) -> tuple[int, int]:
+        """Height and width as coded, before it is turned."""
+        return self._frame.height, self._frame.width
+
+    @property
+    def pixel_format(self) -> str:
+        """As FFmpeg names it."""
+        return self._frame.format.name
+
     @property
     def duration_s(self) -> float | None:
         """How long the file says that the frame is shown; None where it does not say."""
