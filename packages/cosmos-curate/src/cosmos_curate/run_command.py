@@ -6,7 +6,6 @@ from typing import Any
 
 from cosmos_curate.commandline import Failed
 
-
 DETECTORS = ("transnetv2", "content", "adaptive", "autoshot", "panda", "stride")
 
 
