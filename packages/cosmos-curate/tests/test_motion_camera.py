@@ -229,3 +229,10 @@ def test_settings_decide():
     assert name_motion(half, CONFIG).names[0] == "pan left"
     assert name_motion(half, MotionConfig(share=0.5)).names == ("static",)
     assert name_motion(half, MotionConfig(lasting_s=2.0)).names == ("static",)
+
+
+def test_a_light_that_wanders_is_no_pan(scene):
+    clock = times()
+    still = see(scene, steady(clock, (0, 0, 0, 0))) * 0.5 + 60
+    shade = 1 - 0.4 * (1 + np.sin(2 * np.pi * (np.arange(192) / 150 - clock[:, None])))
+    assert tagged((still * shade[:, None, :, None]).astype(np.uint8), clock).names == ("static",)
