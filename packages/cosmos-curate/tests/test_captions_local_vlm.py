@@ -115,7 +115,7 @@ def captioner(llava: Path) -> LocalCaptioner:
 def test_it_keeps_its_word_on_all_kinds_of_frames(captioner: LocalCaptioner) -> None:
     check_captioner(
         captioner,
-        [frames_of([10]), frames_of([1, 99, 200]), frames_of([7, 8], channels=1), frames_of([3], size=(1, 9))],
+        [frames_of([10]), frames_of([1, 99, 200]), frames_of([7, 8], channels=1), frames_of([3], size=(16, 9))],
     )
     assert captioner.name.startswith("tiny@")
     assert len(captioner.name) == len("tiny@") + 8
@@ -134,7 +134,7 @@ def test_tokens_are_counted(captioner: LocalCaptioner) -> None:
 
 
 def test_captions_hang_on_the_pictures_and_their_order(llava: Path) -> None:
-    captioner = LocalCaptioner(str(llava), device="cpu", max_tokens=24)
+    captioner = LocalCaptioner(str(llava), device="cpu", max_tokens=24, prompt="say it")
     values = ([0, 0], [0, 200], [200, 0], [200, 200])
     told = [captioner.caption(frames_of(list(value))).text for value in values]
     again = [captioner.caption(frames_of(list(value))).text for value in values]

@@ -118,7 +118,7 @@ def test_a_picture_too_small_is_unusable():
         quality_stage().open()(ITEM, clip(np.zeros((1, 20, 12, 3), np.uint8)))
 
 
-@pytest.mark.parametrize("wrong", [{"rate": 0}, {"rate": float("nan")}, {"most": 0}, {"short_side": 8}])
+@pytest.mark.parametrize("wrong", [{"rate": 0.0}, {"rate": float("nan")}, {"most": 0}, {"short_side": 8}])
 def test_wrong_settings_are_named(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         QualityConfig(**wrong)

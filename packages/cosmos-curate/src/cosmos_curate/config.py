@@ -26,7 +26,16 @@ C = TypeVar("C")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class FinishConfig:
+    """What is decided without inference, so that it can be decided again on a finished run."""
+
+    select: SelectConfig = field(default_factory=SelectConfig)
+    shards: ShardConfig = field(default_factory=ShardConfig)
+    text_embedding: TextEmbeddingConfig = field(default_factory=TextEmbeddingConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(FinishConfig):
     """A run from a folder of videos to shards.
 
     Args:
@@ -53,10 +62,7 @@ class RunConfig:
     content: ContentConfig = field(default_factory=ContentConfig)
     aesthetic: AestheticConfig = field(default_factory=AestheticConfig)
     overlay: OverlayConfig = field(default_factory=OverlayConfig)
-    select: SelectConfig = field(default_factory=SelectConfig)
     caption: CaptionConfig = field(default_factory=CaptionConfig)
-    text_embedding: TextEmbeddingConfig = field(default_factory=TextEmbeddingConfig)
-    shards: ShardConfig = field(default_factory=ShardConfig)
     executor: str = "local"
     cpus: int | None = None
     attempts: int = 3
@@ -92,14 +98,14 @@ def changed(config: C, line: str) -> C:
 
 
 def to_json(config: object) -> Any:  # noqa: ANN401
-    """Return settings as JSON takes them."""
+    """Return settings as JSON takes them; of a backend that was plugged in, its class by name."""
     if dataclasses.is_dataclass(config):
         return {part.name: to_json(getattr(config, part.name)) for part in dataclasses.fields(config)}
     if isinstance(config, list | tuple):
         return [to_json(part) for part in config]
     if isinstance(config, Mapping):
         return {str(name): to_json(part) for name, part in config.items()}
-    return config
+    return config if config is None or isinstance(config, str | int | float) else type(config).__name__
 
 
 def from_json(kind: type[C], value: Any) -> C:  # noqa: ANN401

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float16
 
 from cosmos_curate.clips.cut import clip_name
-from cosmos_curate.manifest import EMBEDDINGS, to_parquet, to_table, with_columns, write_manifest
+from cosmos_curate.manifest import EMBEDDINGS, take, to_parquet, to_table, with_columns, write_manifest
 from cosmos_curate.schema import COLUMNS
 from cosmos_curate.selection import QUARANTINE, SelectConfig, decide
 from cosmos_curate.shards.plan import ShardConfig
@@ -77,7 +77,7 @@ def finish(
     table = with_columns(table, decision.columns)
     table = _captioned(table, caption)
     kept = [place for place, stays in enumerate(table["keep"].to_pylist()) if stays]
-    rows = table.take(kept).to_pylist()
+    rows = take(table, kept).to_pylist()
     embed = None
     if shards.layout == "cosmos":
         embed = open_text_encoder(text_embedding)

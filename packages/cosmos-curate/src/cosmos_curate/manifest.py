@@ -33,6 +33,13 @@ def to_table(rows: Iterable[Mapping[str, Any]]) -> "pa.Table":
     return table.sort_by([("source", "ascending"), ("start_s", "ascending"), ("clip_id", "ascending")])
 
 
+def take(table: "pa.Table", places: Sequence[int]) -> "pa.Table":
+    """Return these rows of the table; none of them is a table too."""
+    import pyarrow as pa
+
+    return table.take(pa.array(places, pa.int64()))
+
+
 def with_columns(table: "pa.Table", columns: Mapping[str, Sequence[Any]]) -> "pa.Table":
     """Return the table with these columns in the place of its own of the same names."""
     import pyarrow as pa

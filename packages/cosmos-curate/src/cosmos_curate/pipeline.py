@@ -3,28 +3,32 @@
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from cosmos_curate._version import __version__
 from cosmos_curate.captions.stage import caption_stage
 from cosmos_curate.clips.cut import CutStep
 from cosmos_curate.clips.encode import EncodeStep
+from cosmos_curate.clips.identify import NAME as IDENTIFY
 from cosmos_curate.clips.identify import IdentifyStep, unknown
 from cosmos_curate.config import RunConfig, to_json
 from cosmos_curate.content.aesthetics import aesthetic_stage
 from cosmos_curate.content.stage import content_stage
 from cosmos_curate.dedup.fingerprint import fingerprint_stage
-from cosmos_curate.engine.executor import open_executor
+from cosmos_curate.engine.executor import Executor, open_executor
 from cosmos_curate.engine.keys import keys_of
 from cosmos_curate.engine.lock import locked
 from cosmos_curate.engine.metrics import Metrics
 from cosmos_curate.engine.plan import steps_of
-from cosmos_curate.engine.steps import Step, StepResult
+from cosmos_curate.engine.progress import Progress
+from cosmos_curate.engine.prometheus import endpoint
+from cosmos_curate.engine.scratch import scratch
+from cosmos_curate.engine.sources import find_videos
+from cosmos_curate.engine.steps import Step, put_aside
 from cosmos_curate.engine.storage import Store
-from cosmos_curate.engine.videos import find_videos
-from cosmos_curate.engine.workshop import workshop
 from cosmos_curate.errors import InputError
 from cosmos_curate.finish import collect, finish
 from cosmos_curate.media.probe import probe_stage
@@ -35,6 +39,7 @@ from cosmos_curate.schema import COLUMNS
 from cosmos_curate.shots.stage import shots_stage
 from cosmos_curate.stage import Item, Stage
 
+SHOTS = "shots"
 CONFIG, REPORT = "config.json", "report.json"
 Say = Callable[[str], None]
 
@@ -51,62 +56,78 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
             at work on it; a setting or a model that cannot be used.
         OutputError: the output cannot be written. What was done is kept.
     """
-    started = time.perf_counter()
     inputs, output = Store(config.folder), Store(config.out)
     _check_apart(inputs, output)
     listing = find_videos(inputs)
-    if not listing.videos:
+    if not listing.videos and not listing.unreadable:
         raise InputError(f"{config.folder}: holds no video; name a folder with files such as .mp4, .mov or .mkv")
-    for line in listing.notices:
-        say(line)
-    with locked(output), workshop(output) as work:
-        output.write_whole(CONFIG, (json.dumps(to_json(config), indent=1) + "\n").encode())
+    with locked(output), workshop(output) as work, ExitStack() as stack:
+        output.sweep()
         metrics = Metrics()
+        if config.metrics_port is not None:
+            port = stack.enter_context(endpoint(metrics, config.metrics_port))
+            say(f"metrics are on http://127.0.0.1:{port}/metrics")
         executor = open_executor(config.executor, cpus=config.cpus)
-        with metrics.serving(config.metrics_port):
-            identify = IdentifyStep(inputs=inputs.url, work=work)
-            found = _drain(executor.stream(map(unknown, listing.videos), [identify]), metrics)
-            originals, copies = _by_bytes(sorted(found, key=lambda item: item.path))
-            steps, stages, given = _steps(config, inputs, output, work)
-            scored = _drain(executor.stream(originals, steps), metrics)
-            annotate = steps_of(
-                [caption_stage(config.caption)],
-                inputs=output.url,
-                output=output.url,
-                work=work,
-                given=given,
-                attempts=config.attempts,
-                retry=config.retry,
-            )
+        stack.callback(executor.close)
+        output.write_whole(CONFIG, (json.dumps(to_json(config), indent=1) + "\n").encode())
 
-            def caption(items: Sequence[Item]) -> Iterator[Item]:
-                return _drain(executor.stream(items, annotate), metrics)
-
-            models = {name: digest for stage in stages for name, digest in stage.weights.items()}
+        identify = IdentifyStep(inputs=inputs.url, work=work)
+        found = list(_drain(executor, map(unknown, listing.videos), [identify], metrics))
+        found += [put_aside(unknown(name), f"{IDENTIFY}: {reason}") for name, reason in listing.unreadable]
+        originals, copies = _by_bytes(sorted(found, key=lambda item: item.path))
+        steps, stages, given = _steps(config, inputs, output, work)
+        with Progress() as progress:
+            scored = _drain(executor, originals, steps, metrics, progress)
             table, embeddings = collect(_rows(scored, copies))
-            outcome = finish(
-                output,
-                table,
-                embeddings,
-                select=config.select,
-                shards=config.shards,
-                text_embedding=config.text_embedding,
-                caption=caption,
-                models=models,
-                work=work,
-                say=say,
-            )
+        annotate = steps_of(
+            [caption_stage(config.caption)],
+            inputs=output.url,
+            output=output.url,
+            work=work,
+            given=given,
+            attempts=config.attempts,
+            retry=config.retry,
+        )
+        outcome = finish(
+            output,
+            table,
+            embeddings,
+            select=config.select,
+            shards=config.shards,
+            text_embedding=config.text_embedding,
+            caption=lambda items: _drain(executor, items, annotate, metrics),
+            models={name: digest for stage in stages for name, digest in stage.weights.items()},
+            work=work,
+            say=say,
+        )
+        for step in outcome["funnel"]:
+            metrics.drop(step["step"], step.get("dropped", 0))
         report = {
             "version": __version__,
-            "videos": len(listing.videos),
-            "skipped": listing.skipped,
+            "videos": len(listing.videos) + len(listing.unreadable),
+            "skipped": [list(pair) for pair in listing.others],
             **outcome,
-            "seconds": time.perf_counter() - started,
-            "stages": metrics.to_json(),
+            **metrics.report(),
             "config": to_json(config),
         }
         output.write_whole(REPORT, (json.dumps(report, indent=1) + "\n").encode())
     return report
+
+
+@contextmanager
+def workshop(output: Store) -> Iterator[str]:
+    """A folder for files on their way: beside the output's own where that is local, so that moving them is renaming."""
+    if not output.is_local:
+        with scratch() as folder:
+            yield str(folder)
+        return
+    parent = Path(output.path("work"))
+    try:
+        with scratch(parent) as folder:
+            yield str(folder)
+    finally:
+        with suppress(OSError):
+            parent.rmdir()
 
 
 def _check_apart(inputs: Store, output: Store) -> None:
@@ -167,9 +188,24 @@ def _steps(
     return steps, [*sources, *scorers], given
 
 
-def _drain(results: Iterable[StepResult], metrics: Metrics) -> Iterator[Item]:
-    for result in results:
+def _drain(
+    executor: Executor,
+    items: Iterable[Item],
+    steps: Sequence[Step],
+    metrics: Metrics,
+    progress: Progress | None = None,
+) -> Iterator[Item]:
+    for result in executor.stream(items, steps):
         metrics.add(result.measures)
+        metrics.sample(executor.depths())
+        if progress is not None:
+            for measure in result.measures:
+                if measure.stage == SHOTS:
+                    progress.more(measure.video_s)
+            reused = all(measure.reused for measure in result.measures)
+            for item in result.items:
+                length = item.columns.get("duration_s")
+                progress.add(length if isinstance(length, float) else 0.0, reused=reused)
         yield from result.items
 
 

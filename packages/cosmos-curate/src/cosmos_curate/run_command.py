@@ -1,15 +1,11 @@
 """The commands `run` and `select`: options to settings, and the report in words."""
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from cosmos_curate.commandline import Failed
-from cosmos_curate.errors import InputError
 
-if TYPE_CHECKING:
-    from cosmos_curate.config import RunConfig
 
 DETECTORS = ("transnetv2", "content", "adaptive", "autoshot", "panda", "stride")
 
@@ -61,9 +57,10 @@ def run_folder(args: argparse.Namespace) -> Mapping[str, Any]:
         Failed: nothing was usable, or more was put aside than is allowed.
     """
     from cosmos_curate.config import RunConfig
+    from cosmos_curate.options import configured, selected
     from cosmos_curate.pipeline import run
 
-    config = _selected(_configured(RunConfig(folder=args.folder, out=args.out), args), args)
+    config = selected(configured(RunConfig(folder=args.folder, out=args.out), args), args)
     report = run(config, say=_say)
     _tell(report, config.out)
     total, aside = report["clips"], report["quarantined"]
@@ -77,9 +74,10 @@ def run_folder(args: argparse.Namespace) -> Mapping[str, Any]:
 
 def select_again(args: argparse.Namespace) -> Mapping[str, Any]:
     """Decide anew on a finished run."""
+    from cosmos_curate.options import selected, with_lines
     from cosmos_curate.select_again import select
 
-    report = select(args.out, lambda config: _selected(_set(config, args.set), args), say=_say)
+    report = select(args.out, lambda config: selected(with_lines(config, args.set), args), say=_say)
     _tell(report, args.out)
     return report
 
@@ -99,64 +97,6 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text-encoder", metavar="PATH", help="T5 encoder for t5_xxl of the Cosmos layout: path or hub id"
     )
-
-
-def _configured(config: "RunConfig", args: argparse.Namespace) -> "RunConfig":
-    """Settings with the options of `run` in them."""
-    parts = {
-        "": {
-            "executor": args.executor,
-            "cpus": args.cpus,
-            "attempts": args.attempts,
-            "max_quarantine": args.max_quarantine,
-            "metrics_port": args.metrics_port,
-            "retry": args.retry or None,
-        },
-        "shots": {"detector": args.detector, "weights": args.detector_weights},
-        "caption": {
-            "captioner": args.captioner,
-            "model": args.caption_model,
-            "base_url": args.caption_url,
-            "window": args.caption_window,
-        },
-        "aesthetic": {"model": args.aesthetic_model},
-    }
-    for part, values in parts.items():
-        given = {name: value for name, value in values.items() if value is not None}
-        if given:
-            config = replace(config, **(given if not part else {part: replace(getattr(config, part), **given)}))
-    return _set(config, args.set)
-
-
-def _set(config: "RunConfig", lines: Sequence[str]) -> "RunConfig":
-    from cosmos_curate.config import changed
-
-    for line in lines:
-        config = changed(config, line)
-    return config
-
-
-def _selected(config: "RunConfig", args: argparse.Namespace) -> "RunConfig":
-    """Settings with the options of `select` in them."""
-    from cosmos_curate.content.mix import MixConfig
-    from cosmos_curate.dedup.config import DedupConfig
-    from cosmos_curate.rules import changed
-
-    select = replace(config.select, rules=changed(config.select.rules, args.rule))
-    if args.no_dedup and args.eps is not None:
-        raise InputError("--eps and --no-dedup exclude each other; give one of them")
-    if args.no_dedup:
-        select = replace(select, dedup=None)
-    if args.eps is not None:
-        select = replace(select, dedup=replace(select.dedup or DedupConfig(), eps=args.eps))
-    if args.mix:
-        select = replace(select, mix=select.mix or MixConfig())
-    shards, text = config.shards, config.text_embedding
-    if args.layout is not None:
-        shards = replace(shards, layout=args.layout)
-    if args.text_encoder is not None:
-        text = replace(text, encoder=args.text_encoder)
-    return replace(config, select=select, shards=shards, text_embedding=text)
 
 
 def _tell(report: Mapping[str, Any], out: str) -> None:

@@ -2,23 +2,26 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
+from cosmos_curate.captions.template import SOURCE as TEMPLATE
 from cosmos_curate.captions.template import template_columns
-from cosmos_curate.config import RunConfig, from_json
+from cosmos_curate.config import FinishConfig, from_json
 from cosmos_curate.engine.lock import locked
 from cosmos_curate.engine.storage import Store
-from cosmos_curate.engine.workshop import workshop
 from cosmos_curate.errors import InputError
 from cosmos_curate.finish import CAPTIONED, finish, read_embeddings
 from cosmos_curate.manifest import models_of, read_manifest
-from cosmos_curate.pipeline import CONFIG, REPORT
+from cosmos_curate.pipeline import CONFIG, REPORT, workshop
 from cosmos_curate.stage import Item
 
 
 def select(
-    out: str, change: Callable[[RunConfig], RunConfig] = lambda config: config, *, say: Callable[[str], None] = print
+    out: str,
+    change: Callable[[FinishConfig], FinishConfig] = lambda config: config,
+    *,
+    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Decide anew on an output's clips, write its shards and manifest anew, and return the report.
 
@@ -26,30 +29,26 @@ def select(
 
     Args:
         out: path or address of a finished run's output.
-        change: gives other settings; those that need inference have no effect here, and are refused.
+        change: gives other settings than those of the run.
         say: takes notices.
 
     Raises:
-        InputError: no finished run there, or a changed setting that needs a run.
+        InputError: no finished run there.
         OutputError: the output cannot be written.
     """
     store = Store(out)
     with locked(store), workshop(store) as work:
         table = read_manifest(store)
-        before = read_config(store)
+        before, captioner = _read_config(store)
         config = change(before)
-        kept = {"select": before.select, "shards": before.shards, "text_embedding": before.text_embedding}
-        if replace(config, **kept) != before:
-            raise InputError("select changes rules, deduplication, mix and shards alone; for other settings, run again")
         known = {
             row["clip_id"]: {name: row[name] for name in CAPTIONED}
             for row in table.select(["clip_id", *CAPTIONED]).to_pylist()
             if row["caption"] is not None
         }
-        by_template = config.caption.captioner == "template"
 
         def caption(items: Sequence[Item]) -> Iterable[Item]:
-            return _remembered(items, known, by_template)
+            return _remembered(items, known, captioner == TEMPLATE)
 
         outcome = finish(
             store,
@@ -68,18 +67,16 @@ def select(
     return outcome
 
 
-def read_config(store: Store) -> RunConfig:
-    """Return the settings of the run that made an output.
-
-    Raises:
-        InputError: it has none, or they are of another version.
-    """
+def _read_config(store: Store) -> tuple[FinishConfig, str]:
+    """Settings of the run that made an output, and the name of its captioner."""
     try:
-        return from_json(RunConfig, json.loads(store.read_bytes(CONFIG)))
+        said = json.loads(store.read_bytes(CONFIG))
+        parts = {part.name: said[part.name] for part in fields(FinishConfig)}
+        return from_json(FinishConfig, parts), said["caption"]["captioner"]
     except FileNotFoundError:
         raise InputError(f"{store.url}: holds no {CONFIG}; name the output folder of a finished run") from None
-    except ValueError as error:
-        raise InputError(f"{store.url}/{CONFIG}: {error}; run again to make it anew") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{store.url}/{CONFIG} cannot be used ({error}); run again to make it anew") from error
 
 
 def _remembered(items: Sequence[Item], known: dict[str, dict[str, Any]], by_template: bool) -> Iterator[Item]:

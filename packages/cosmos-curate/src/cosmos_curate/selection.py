@@ -4,15 +4,20 @@ A duplicate is marked whether or not another rule drops it, and a clip that pass
 one that does not. Ranks such as the lowest 15 % in quality (arXiv 2501.03575, section 3.2) are of what is left.
 """
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float16
 
 from cosmos_curate.content.mix import MixConfig, plan_repeats
+from cosmos_curate.dedup.clips import DedupInput
 from cosmos_curate.dedup.config import DedupConfig
+from cosmos_curate.dedup.find import find_duplicates
+from cosmos_curate.manifest import take
 from cosmos_curate.rules import DEFAULT_RULES, Rule, apply
 
 if TYPE_CHECKING:
@@ -55,7 +60,6 @@ class Decision:
 def decide(
     table: "pa.Table",
     embeddings: Mapping[str, Float16[np.ndarray, "D"]],
-    copies: Mapping[str, str],
     config: SelectConfig,
 ) -> Decision:
     """Decide on every row of a scored manifest.
@@ -120,6 +124,56 @@ def decide(
         funnel=funnel.steps,
         report=report,
     )
+
+
+def _mark(
+    table: "pa.Table",
+    compared: Sequence[int],
+    passing: set[int],
+    embeddings: Mapping[str, Float16[np.ndarray, "D"]],
+    config: DedupConfig,
+    dup_of: list[str | None],
+    similarity: list[float | None],
+) -> dict[str, Any]:
+    """Fill in copies among the clips at `compared`, and return what the report says of them."""
+    rows = take(table, compared)
+    ids: list[str] = rows["clip_id"].to_pylist()
+    width = len(next(iter(embeddings.values()))) if embeddings else 1
+    matrix = np.zeros((len(ids), width), np.float16)
+    for place, name in enumerate(ids):
+        if name in embeddings:
+            matrix[place] = embeddings[name]
+
+    def numbers(name: str, kind: type, missing: float | int) -> np.ndarray:
+        return np.array([missing if value is None else value for value in rows[name].to_pylist()], kind)
+
+    found = find_duplicates(
+        DedupInput(
+            ids=ids,
+            embeddings=matrix,
+            sha256=rows["sha256"].to_pylist(),
+            phash=rows["phash"].to_pylist(),
+            duration_s=numbers("duration_s", np.float64, 0.0),
+            pixels=numbers("width", np.int64, 0) * numbers("height", np.int64, 0),
+            bytes=numbers("bytes", np.int64, 0),
+            quality=numbers("quality", np.float32, math.nan),
+            passes=np.array([place in passing for place in compared], bool),
+        ),
+        config,
+    )
+    for place, original, cosine in zip(compared, found.dup_of, found.similarity.tolist(), strict=True):
+        if original is not None:
+            dup_of[place], similarity[place] = original, None if math.isnan(cosine) else cosine
+    return {
+        "eps": config.eps,
+        "removed": sum(original is not None for original in found.dup_of),
+        "how": dict(sorted(Counter(how for how in found.how if how is not None).items())),
+        "sweep": [asdict(point) for point in found.sweep],
+        "missed_rate": found.missed_rate,
+        "pairs_sampled": found.pairs,
+        "cells": found.cells,
+        "largest_cell": found.largest_cell,
+    }
 
 
 def _same_bytes(table: "pa.Table") -> list[str | None]:

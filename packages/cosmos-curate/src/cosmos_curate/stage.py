@@ -30,10 +30,10 @@ class Resources:
         network: concurrent requests to services outside.
     """
 
-    cpus: float = 1
-    gpus: float = 0
-    nvdec: float = 0
-    network: float = 0
+    cpus: int | float = 1
+    gpus: int | float = 0
+    nvdec: int | float = 0
+    network: int | float = 0
 
 
 @dataclass(frozen=True, kw_only=True)

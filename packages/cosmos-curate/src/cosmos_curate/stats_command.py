@@ -23,6 +23,7 @@ def write_stats(args: argparse.Namespace) -> Mapping[str, Any]:
     Raises:
         InputError: no finished run there; a number of thumbnails below 0.
     """
+    from cosmos_curate.engine.scratch import scratch
     from cosmos_curate.engine.storage import Store
     from cosmos_curate.manifest import read_manifest
     from cosmos_curate.pipeline import REPORT
@@ -37,7 +38,8 @@ def write_stats(args: argparse.Namespace) -> Mapping[str, Any]:
         report = json.loads(store.read_bytes(REPORT))
     except FileNotFoundError:
         raise InputError(f"{args.out}: holds no {REPORT}; run again to make it") from None
-    text = page(table, report, store, most=args.thumbnails).encode()
+    with scratch() as work:
+        text = page(table, report, store, work=str(work), most=args.thumbnails).encode()
     if args.page is None:
         store.write_whole("index.html", text)
     else:

@@ -68,6 +68,7 @@ class LocalCaptioner:
             InputError: its processor has no template for conversations.
         """
         import torch
+        from PIL import Image
 
         content: list[dict[str, str]] = [{"type": "image"} for _ in frames.times_s]
         content.append({"type": "text", "text": question(self._prompt, frames.times_s.tolist())})
@@ -78,8 +79,9 @@ class LocalCaptioner:
         except ValueError as error:
             reason = str(error).splitlines()[0][:160]
             raise InputError(f"{self._source}: has no template for conversations ({reason})") from error
-        # The template writes the marks of the beginning itself.
-        inputs = self._processor(text=[prompt], images=list(rgb(frames)), return_tensors="pt", add_special_tokens=False)
+        # Some processors guess the axes of arrays. The template writes the marks of the beginning itself.
+        images = [Image.fromarray(picture) for picture in rgb(frames)]
+        inputs = self._processor(text=[prompt], images=images, return_tensors="pt", add_special_tokens=False)
         inputs.pop("token_type_ids", None)
         dtype = self._model.dtype
         given = {k: v.to(self._device, dtype if v.is_floating_point() else None) for k, v in inputs.items()}

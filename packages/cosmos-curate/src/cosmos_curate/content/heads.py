@@ -114,7 +114,8 @@ def load_head(path: str | Path) -> Head:
     if not path.is_file():
         raise InputError(f"no head at {path}: train one with `cosmos-curate models train`")
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Numpy leaves a file open that it cannot read, unless it is given one.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if str(stored["format"]) != FORMAT:
                 raise InputError(f"its format is {str(stored['format'])!r}, not {FORMAT!r}")
             return Head(

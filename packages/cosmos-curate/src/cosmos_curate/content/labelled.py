@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from cosmos_curate.content.heads import Head
-from cosmos_curate.content.training import KINDS, HeadConfig, train_head
+from cosmos_curate.content.kinds import KINDS
+from cosmos_curate.content.training import HeadConfig, train_head
 from cosmos_curate.errors import InputError
 
 

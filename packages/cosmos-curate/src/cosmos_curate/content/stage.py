@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -30,7 +29,7 @@ class ContentConfig:
     """
 
     tags: int = 5
-    type_head: str | Path | None = None
+    type_head: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.tags <= efficientnet.CLASSES:

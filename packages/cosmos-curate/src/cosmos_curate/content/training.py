@@ -10,10 +10,6 @@ from jaxtyping import Float32, Int64
 
 from cosmos_curate.content.heads import Head
 from cosmos_curate.errors import InputError
-from cosmos_curate.schema import VIDEO_TYPES
-
-KINDS: Mapping[str, tuple[str, ...]] = {"type": VIDEO_TYPES, "overlay": ("clean", "overlay")}
-"""Labels that the two heads of the pipeline may have."""
 
 TRAIN, STOP, HELD_OUT = 0, 1, 2
 PARTS = {"train": TRAIN, "stop": STOP, "held_out": HELD_OUT}
@@ -38,7 +34,7 @@ class HeadConfig:
     hidden: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    batch: int = 256
+    batch: int = 64
     epochs: int = 200
     patience: int = 20
     held_out: float = 0.2

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float16, Float32, Float64, Int64
+from jaxtyping import Bool, Float16, Float32, Float64, Int64
 
 from cosmos_curate.dedup.rows import Rows
 from cosmos_curate.dedup.sweep import SweepPoint
@@ -23,6 +23,7 @@ class DedupInput:
         pixels: width times height.
         bytes: of each clip's file.
         quality: higher is better; not a number for none.
+        passes: clips that every rule lets pass, of which none is the copy of one that a rule drops; None for all.
     """
 
     ids: list[str]
@@ -33,6 +34,7 @@ class DedupInput:
     pixels: Int64[np.ndarray, "N"]
     bytes: Int64[np.ndarray, "N"]
     quality: Float32[np.ndarray, "N"]
+    passes: Bool[np.ndarray, "N"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("embeddings", "sha256", "phash", "duration_s", "pixels", "bytes", "quality"):
@@ -42,12 +44,13 @@ class DedupInput:
             raise InputError("two clips have one id; ids come from content and span, so drop the repeated rows")
 
     def order(self) -> Int64[np.ndarray, "N"]:
-        """Return rows by rank: most pixels, then bit rate, then quality, then id; the first of copies is kept."""
+        """Return rows by rank: passing, then most pixels, bit rate, quality, id; the first of copies is kept."""
         by_id = np.empty(len(self.ids), np.int64)
         by_id[sorted(range(len(self.ids)), key=self.ids.__getitem__)] = np.arange(len(self.ids))
+        drops = np.zeros(len(self.ids), bool) if self.passes is None else ~self.passes
         rate = self.bytes / np.where(self.duration_s > 0, self.duration_s, np.inf)
         quality = np.where(np.isnan(self.quality), -np.inf, self.quality)
-        return np.lexsort((by_id, -quality, -rate, -self.pixels))
+        return np.lexsort((by_id, -quality, -rate, -self.pixels, drops))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

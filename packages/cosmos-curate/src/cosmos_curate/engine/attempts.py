@@ -20,12 +20,12 @@ def attempt(name: str, compute: Callable[[], Columns], *, attempts: int = 3, pau
 
     Args:
         name: of the stage, for the reason.
-        attempts: at most; Unusable and InputError end it at once, as trying again will not help.
+        attempts: at most; Unusable ends it at once, as trying again will not help.
         pause_s: before the second attempt, doubled before each further one.
 
     Raises:
-        InputError: `attempts` is below 1.
         OutputError: the output cannot be written, or a disk is full.
+        InputError: `attempts` is below 1, or what was run says that a setting is wrong, which is no fault of the item.
     """
     if attempts < 1:
         raise InputError(f"attempts {attempts} is below 1")
@@ -33,9 +33,9 @@ def attempt(name: str, compute: Callable[[], Columns], *, attempts: int = 3, pau
     for tried in range(1, attempts + 1):
         try:
             return Record(columns=loads(dumps(dict(compute()))), attempts=tried)
-        except OutputError:
+        except (OutputError, InputError):
             raise
-        except (Unusable, InputError) as error:
+        except Unusable as error:
             return Record(columns={}, quarantine=_reason(name, str(error)), attempts=tried)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in FULL:

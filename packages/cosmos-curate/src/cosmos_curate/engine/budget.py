@@ -9,6 +9,11 @@ from cosmos_curate.engine.channel import Stopped
 from cosmos_curate.stage import Resources
 
 
+def amounts(resources: Resources) -> tuple[float, ...]:
+    """Return cores, GPUs, decoders and connections."""
+    return tuple(float(amount) for amount in astuple(resources))
+
+
 class Budget:
     """Cores, GPUs, decoders and connections, handed out so that no more is in use than there is.
 
@@ -17,20 +22,20 @@ class Budget:
 
     def __init__(self, total: Resources) -> None:
         self.total = total
-        self._free = list(astuple(total))
+        self._free = list(amounts(total))
         self._waiting: list[tuple[int, tuple[float, ...]]] = []
         self._changed = threading.Condition()
         self._stopped = False
 
     def need(self, resources: Resources) -> tuple[float, ...]:
         """Return what a worker takes: cores never more than there are, so that a small machine runs every step."""
-        cpus, *others = astuple(resources)
-        return (min(cpus, self.total.cpus), *others)
+        cpus, *others = amounts(resources)
+        return (min(cpus, float(self.total.cpus)), *others)
 
     def workers(self, resources: Resources) -> int:
         """Return how many workers can work at once, at least 1."""
-        needs = zip(self.need(resources), astuple(self.total), strict=True)
-        return max(1, int(min((total / need + 1e-9 for need, total in needs if need), default=self.total.cpus)))
+        needs = zip(self.need(resources), amounts(self.total), strict=True)
+        return max(1, int(min((total / need + 1e-9 for need, total in needs if need), default=float(self.total.cpus))))
 
     @contextmanager
     def hold(self, resources: Resources, rank: int) -> Iterator[None]:

@@ -106,7 +106,8 @@ def _encode(value: object) -> object:
         return value.item()
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return {ARRAY: [value.dtype.str, list(value.shape), base64.b64encode(value.tobytes()).decode("ascii")]}
-    raise TypeError(f"a column cannot hold {type(value).__name__}: {value!r:.60}")
+    kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+    raise TypeError(f"a column cannot hold {kind}: {value!r:.60}")
 
 
 def _decode(value: dict[str, Any]) -> object:

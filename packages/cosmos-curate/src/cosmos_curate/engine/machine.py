@@ -7,7 +7,7 @@ from cosmos_curate.errors import InputError
 from cosmos_curate.stage import Resources
 
 
-def machine(*, cpus: int | None = None, gpus: float | None = None, network: int = 32) -> Resources:
+def machine(*, cpus: int | None = None, gpus: int | float | None = None, network: int = 32) -> Resources:
     """Return cores, GPUs, decoders (as many as GPUs) and connections; what is not given is counted.
 
     Raises:

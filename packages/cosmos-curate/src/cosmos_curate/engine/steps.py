@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,6 +53,7 @@ Work = Callable[[Item], StepResult]
 ONE_CORE = Resources()
 
 
+@runtime_checkable
 class Step(Protocol):
     """One worker's part of the pipeline; it must survive pickling, and the function it opens is one thread's.
 
@@ -223,7 +224,7 @@ class _Worker:
             file = _File(step, self.inputs, item, missing, stack)
             for stage, key in zip(step.stages, keys, strict=True):
                 record = known.get(key)
-                meter = Meter(stage.name, step.resources, item)
+                meter = Meter(stage.name, step.resources, replace(item, columns=columns))
                 if record is not None:
                     measures.append(meter.measure(record, reused=True))
                 else:

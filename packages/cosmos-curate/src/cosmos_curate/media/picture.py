@@ -61,6 +61,21 @@ class Picture:
         coded = frame.height, max(1, round(frame.width * turn.aspect))
         self.height, self.width = coded[::-1] if turn.transposed else coded
 
+    def like(self, frame: av.VideoFrame, convert: VideoReformatter) -> "Picture":
+        """Return another frame of this one's video, decoded elsewhere, shown and colored as this one."""
+        frame.colorspace, frame.color_range = self._frame.colorspace, self._frame.color_range
+        return Picture(frame, self.orientation, convert)
+
+    @property
+    def coded_size(self) -> tuple[int, int]:
+        """Height and width as coded, before it is turned."""
+        return self._frame.height, self._frame.width
+
+    @property
+    def pixel_format(self) -> str:
+        """As FFmpeg names it."""
+        return self._frame.format.name
+
     @property
     def duration_s(self) -> float | None:
         """How long the file says that the frame is shown; None where it does not say."""

@@ -81,12 +81,14 @@ def open_video(path: Path | str) -> tuple[InputContainer, VideoStream]:
 def decode(path: Path | str, *, threads: int = 1) -> Generator[Shown, None, None]:
     """Yield (time_s, picture) for every frame in the order shown; times rise strictly.
 
+    A frame whose time is not after that of the frame before it is never shown, and left out.
+
     Args:
         threads: of the decoder.
 
     Raises:
-        Unusable: see `open_video`; also where no frame decodes, or at a damaged frame or a change of size, behind the
-            frames before it.
+        Unusable: see `open_video`; also where no frame decodes, or, behind the frames before it, at a damaged frame, a
+            change of size or a jump back in time.
     """
     container, stream = open_video(path)
     with container:
@@ -102,7 +104,7 @@ def decode_stream(container: InputContainer, stream: VideoStream) -> Generator[S
     turn, size, time, count = Orientation(), None, None, 0
     try:
         for packet in container.demux(stream):
-            if packet.is_corrupt:
+            if packet.is_corrupt and count:  # a broadcast may be joined in the middle of a packet
                 raise Unusable(f"is damaged after frame {count}")
             for frame in packet.decode():
                 if size is None:
@@ -116,7 +118,9 @@ def decode_stream(container: InputContainer, stream: VideoStream) -> Generator[S
                 else:
                     now = 0.0 if time is None else time + step
                 if time is not None and now <= time:
-                    raise Unusable(f"has frames that do not follow in time, at frame {count}")
+                    if now < time - 1:
+                        raise Unusable(f"jumps back in time at frame {count}")
+                    continue
                 time = now
                 yield Shown(now, Picture(frame, turn, convert))
                 count += 1
@@ -221,7 +225,7 @@ def read_index(path: Path | str) -> Index:
     stamps.sort()
     last, duration = stamps[-1]
     end = (last + duration) * base if duration else last * base + step
-    return Index(tuple(float(stamp * base) for stamp, _ in stamps), float(end), total)
+    return Index(tuple(float(stamp * base) for stamp in dict.fromkeys(stamp for stamp, _ in stamps)), float(end), total)
 
 
 def _reason(error: FFmpegError) -> str:

@@ -30,6 +30,9 @@ _GAP_S = 10.0
 _MARGIN_S = 0.0001
 """Frames are told apart by times this much before theirs: FFmpeg takes microseconds."""
 
+_SHOWN = r"select=isnan(prev_selected_t)+gt(t\,prev_selected_t)"
+"""What `reading.decode` leaves out, frames that do not follow in time, is left out here too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TranscodeConfig:
@@ -214,16 +217,19 @@ def _command(source: _Source, clips: Sequence[tuple[Span, Path]], config: Transc
             command += ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{first.start_s - back:.6f}"]
     command += ["-copyts", "-threads", "1", "-protocol_whitelist", "file", "-i", f"file:{source.path}"]
     names = [f"c{n}" for n in range(len(clips))]
-    graph = [f"[0:{source.stream}]{source.before},split={len(clips)}" + "".join(f"[{name}]" for name in names)]
+    graph = [f"[0:{source.stream}]{_SHOWN},{source.before},split={len(clips)}" + "".join(f"[{name}]" for name in names)]
     for name, (span, _) in zip(names, clips, strict=True):
         start, end = span.start_s - _MARGIN_S, span.end_s - _MARGIN_S
         graph.append(f"[{name}]trim=start={start:.6f}:end={end:.6f},setpts=PTS-STARTPTS,{source.after}[{name}o]")
     command += ["-filter_complex", ";".join(graph)]
-    for name, (_, path) in zip(names, clips, strict=True):
+    for name, (span, path) in zip(names, clips, strict=True):
+        # FFmpeg 7 forgets durations, and an mp4 whose last frame has none ends before that frame.
+        mean_s = (span.end_s - span.start_s) / max(1, span.end - span.first)
+        durations = rf"setts=pts=PTS:dts=DTS:duration=if(DURATION\,DURATION\,max(1\,round({mean_s:.6f}/TB)))"
         command += ["-map", f"[{name}o]", "-fps_mode", "passthrough", "-enc_time_base", "demux", "-threads", "1"]
         command += encoder_arguments(config.codec, config.quality, config.preset)
         command += ["-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", "-flags:v", "+bitexact"]
-        command += ["-movflags", "+faststart", "-f", "mp4", f"file:{path}"]
+        command += ["-bsf:v", durations, "-movflags", "+faststart", "-f", "mp4", f"file:{path}"]
     return command
 
 

@@ -31,6 +31,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def exported_path(name: str, version: int, weights: Path) -> Path:
+    """Return where `exported` keeps the ONNX file of these weights, whether or not it is there yet."""
+    return cache_folder() / f"{name}-{version}-{sha256(weights)[:16]}.onnx"
+
+
 def exported(name: str, version: int, weights: Path, export: Callable[[Path, Path], None]) -> Path:
     """Return the ONNX file of these weights, made by `export(weights, target)` if it is not there yet.
 
@@ -42,7 +47,7 @@ def exported(name: str, version: int, weights: Path, export: Callable[[Path, Pat
     Raises:
         OSError: the cache cannot be written.
     """
-    target = cache_folder() / f"{name}-{version}-{sha256(weights)[:16]}.onnx"
+    target = exported_path(name, version, weights)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{name}-") as folder:

@@ -19,12 +19,14 @@ from cosmos_curate.schema import CLIP, RECORD, VERSION
 from cosmos_curate.shards.plan import Shard, ShardConfig, plan
 from cosmos_curate.shards.records import record
 from cosmos_curate.shards.tars import Written, write_tar
-from cosmos_curate.text_embeddings.member import EMBEDDING, encode_member
+from cosmos_curate.text_embeddings.member import encode_member
 
 if TYPE_CHECKING:
     from cosmos_curate.engine.storage import Store
 
 FOLDER, INDEX = "shards", "shards/index.json"
+EMBEDDING = "t5_xxl"
+"""Folder of text embeddings in the Cosmos layout."""
 PER_PART = 100
 """Tars of a part's folder in the Cosmos layout."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cosmos_curate.media.reading import Picture
+from cosmos_curate.media.picture import Picture
 from cosmos_curate.shots.shot import Detect, Reading, Shot
 
 if TYPE_CHECKING:

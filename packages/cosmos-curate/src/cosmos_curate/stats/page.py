@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 from cosmos_curate.errors import Unusable
+from cosmos_curate.manifest import take
 from cosmos_curate.stats.distributions import COLUMNS, distributions
 from cosmos_curate.stats.plots import bars, funnel
 from cosmos_curate.stats.thumbnails import thumbnail
@@ -25,16 +27,17 @@ _STAGES = {
     "reused": ("From before", ".0f"),
     "quarantined": ("Put aside", ".0f"),
     "cpu_s": ("CPU, s", ".1f"),
-    "cpu_s_per_clip_hour": ("CPU, s an hour of video", ".0f"),
+    "cpu_s_per_clip_hour": ("CPU, s an hour of clips", ".0f"),
     "items_per_s": ("Items a second", ".2f"),
-    "video_hours_per_hour": ("Video hours an hour", ".1f"),
+    "video_hours_per_h": ("Video hours an hour", ".1f"),
 }
 
 
-def page(table: "pa.Table", report: Mapping[str, Any], store: "Store", *, most: int = MOST) -> str:
+def page(table: "pa.Table", report: Mapping[str, Any], store: "Store", *, work: str, most: int = MOST) -> str:
     """Return the page of a manifest and a run's report; the clips' pictures are in it.
 
     Args:
+        work: local folder for copies of remote clips.
         most: clips shown of those kept, and of those dropped, spread evenly over them.
     """
     keep = table["keep"].to_pylist()
@@ -42,18 +45,18 @@ def page(table: "pa.Table", report: Mapping[str, Any], store: "Store", *, most: 
     kept = [place for place, stays in enumerate(keep) if stays]
     dropped = [place for place, stays in enumerate(keep) if not stays and not aside[place]]
     gone = [place for place, away in enumerate(aside) if away]
-    hours = sum(table["duration_s"].take(kept).to_pylist()) / 3600
+    hours = sum(take(table, kept)["duration_s"].to_pylist()) / 3600
     parts = {name: table[name].to_pylist() for name in COLUMNS}
     sources = len(set(table["source"].to_pylist()))
-    reasons = table.select(["source", "quarantine"]).take(gone[:200]).to_pylist()
+    reasons = take(table.select(["source", "quarantine"]), gone[:200]).to_pylist()
     return Template(files(__package__).joinpath("page.html").read_text("utf-8")).substitute(
         summary=f"{len(kept)} of {len(keep)} clips from {sources} videos are kept: {hours:.3f} hours.",
         funnel=funnel(report.get("funnel", [])),
         plots="\n".join(bars(one) for one in distributions(parts)),
         kept_shown=_count(min(most, len(kept)), len(kept), "kept clips"),
-        kept="\n".join(_figures(table, _spread(kept, most), store)),
+        kept="\n".join(_figures(table, _spread(kept, most), store, work)),
         dropped_shown=_count(min(most, len(dropped)), len(dropped), "dropped clips, each with the first rule it fails"),
-        dropped="\n".join(_figures(table, _spread(dropped, most), store)),
+        dropped="\n".join(_figures(table, _spread(dropped, most), store, work)),
         quarantined_shown=_count(len(reasons), len(gone), "videos and clips that could not be used"),
         quarantined="\n".join(
             f'<tr><th scope="row">{escape(row["source"])}</th><td class="text">{escape(row["quarantine"])}</td></tr>'
@@ -75,16 +78,16 @@ def _spread(places: Sequence[int], most: int) -> list[int]:
     return [places[(2 * index + 1) * len(places) // (2 * most)] for index in range(most)]
 
 
-def _figures(table: "pa.Table", places: Sequence[int], store: "Store") -> list[str]:
+def _figures(table: "pa.Table", places: Sequence[int], store: "Store", work: str) -> list[str]:
     found = []
-    for row in table.select(list(_SHOWN)).take(places).to_pylist():
+    for row in take(table.select(list(_SHOWN)), places).to_pylist():
         picture = ""
         name = f"clips/{row['clip_id'][:2]}/{row['clip_id']}.mp4"
         try:
-            with store.local(name) as path:
-                picture = f'<img src="{thumbnail(path)}" alt="" loading="lazy">'
+            with store.local(name, work) as path:
+                picture = f'<img src="{thumbnail(Path(path))}" alt="" loading="lazy">'
         except (OSError, Unusable):
-            picture = "<p>The clip is not there any more.</p>"
+            picture = "<p>No picture.</p>"
         why = ""
         if row["drop_rule"] is not None:
             value = f": {row['drop_value']}" if row["drop_value"] is not None else ""

@@ -1,0 +1,118 @@
+"""Videos below a folder: what is one by its name and what is not; nothing here stops a run."""
+
+import os
+import stat
+from dataclasses import dataclass, field
+
+from cosmos_curate.engine.storage import Store
+from cosmos_curate.errors import InputError
+
+SUFFIXES = frozenset(
+    ".mp4 .mov .m4v .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .wmv .flv .3gp .ogv .gif".split()  # noqa: SIM905
+)
+"""Of videos, in lower case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What is below a folder, each list sorted by name.
+
+    Args:
+        videos: names, as paths below the folder; those that cannot be opened too, for the run to put aside.
+        unreadable: folders that cannot be listed and names that are no text, with the reason.
+        others: files that are no videos, hidden ones apart, with the reason.
+    """
+
+    videos: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    others: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def skipped(self) -> list[dict[str, str]]:
+        """All that is no item of the run: `name` and `reason`."""
+        return [{"name": name, "reason": reason} for name, reason in sorted([*self.unreadable, *self.others])]
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should know, a line each."""
+        lines = [f"{name} is passed by: {reason}" for name, reason in self.unreadable]
+        if self.others:
+            count = len(self.others)
+            files = "1 file is" if count == 1 else f"{count} files are"
+            lines.append(f"{files} passed by, being no video: {self.others[0][0]}{' and others' if count > 1 else ''}")
+        return lines
+
+
+def find_videos(store: Store) -> Listing:
+    """Return the videos below the folder, at any depth, sorted by name.
+
+    Hidden files and folders are passed by. A link to a file counts as a file; a link to a folder is followed once, and
+    not if it leads to the folder itself, into it, or above it.
+
+    Raises:
+        InputError: the folder is not there, or is no folder.
+    """
+    found = Listing()
+    if store.fs is not None:
+        for name in store.list():
+            if not any(part.startswith(".") for part in name.split("/")):
+                _sort_in(found, name)
+    else:
+        if not os.path.isdir(store.root):
+            raise InputError(f"{store.root} is no folder")
+        top = os.path.realpath(store.root)
+        _walk(found, top, "", {_identity(top)}, top)
+    for names in (found.videos, found.unreadable, found.others):
+        names.sort()
+    return found
+
+
+def _walk(found: Listing, folder: str, name: str, seen: set[tuple[int, int]], top: str) -> None:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        found.unreadable.append((_shown(name or "."), f"folder: {error.strerror}"))
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        below = f"{name}/{entry.name}" if name else entry.name
+        try:
+            mode = entry.stat().st_mode
+            if not stat.S_ISDIR(mode):
+                _sort_in(found, below, "" if stat.S_ISREG(mode) else "no regular file")
+                continue
+            if entry.is_symlink() and _related(os.path.realpath(entry.path), top):
+                continue
+            identity = _identity(entry.path)
+        except OSError:
+            _sort_in(found, below)
+            continue
+        if identity not in seen:
+            seen.add(identity)
+            _walk(found, entry.path, below, seen, top)
+
+
+def _sort_in(found: Listing, name: str, other: str = "") -> None:
+    if os.path.splitext(name)[1].lower() not in SUFFIXES:
+        other = other or "no video by its name"
+    if other:
+        found.others.append((_shown(name), other))
+    elif _shown(name) != name:
+        found.unreadable.append((_shown(name), "its name is not UTF-8"))
+    else:
+        found.videos.append(name)
+
+
+def _related(one: str, top: str) -> bool:
+    """Whether one of the two folders holds the other."""
+    return os.path.commonpath([one, top]) in (one, top)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "replace").decode("utf-8")

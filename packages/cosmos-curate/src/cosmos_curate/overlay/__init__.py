@@ -1,0 +1,1 @@
+"""Text laid over the picture after it was shot, told from text in the scene."""
