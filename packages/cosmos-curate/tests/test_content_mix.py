@@ -111,3 +111,10 @@ def test_ids_must_be_unique_and_as_many_as_types() -> None:
         plan_repeats(["a", "a"], ["other", "other"], MixConfig())
     with pytest.raises(InputError, match="1 ids and 2 types"):
         plan_repeats(["a"], ["other", "other"], MixConfig())
+
+
+def test_what_rounding_leaves_goes_to_the_largest_remainder() -> None:
+    ids, types = clips({"driving": 5, "other": 5})
+    plan = plan_repeats(ids, types, MixConfig(target={"driving": 0.45, "other": 0.55}, size=3))
+    assert used(types, plan.repeats)["driving"] == 1
+    assert used(types, plan.repeats)["other"] == 2

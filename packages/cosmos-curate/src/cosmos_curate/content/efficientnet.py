@@ -17,7 +17,7 @@ from cosmos_curate.errors import InputError
 from cosmos_curate.models import cache
 from cosmos_curate.shots.exporting import export_apart
 
-VERSION = 2
+VERSION = 3
 """Of the exported network."""
 SIDE = 224
 FEATURES = 1280

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosmos_curate.content import efficientnet
-from cosmos_curate.content.embedding import FRAMES, SIZE, SOFT, embed
+from cosmos_curate.content.embedding import FRAMES, SIZE, SOFT, embed, sharp_frames
 from cosmos_curate.content.heads import load_head
 from cosmos_curate.content.video_types import imagenet, type_by_labels
 from cosmos_curate.errors import InputError
@@ -67,10 +67,10 @@ def open_content(config: ContentConfig) -> Process:
 
     def process(item: Item, frames: Mapping[Sampling, Frames]) -> Columns:
         pixels = frames[SAMPLING].pixels
-        embedding = embed(run(efficientnet.prepare(pixels, soft=SOFT))[0])
-        # Labels need fine detail, and fewer frames: the middle of each part of the clip.
-        sharp = sorted({(2 * part + 1) * len(pixels) // 6 for part in range(3)})
-        probabilities = efficientnet.softmax(run(efficientnet.prepare(pixels[sharp]))[1]).mean(0)
+        soft, _ = run(efficientnet.prepare(pixels, soft=SOFT))
+        sharp, logits = run(efficientnet.prepare(pixels[sharp_frames(len(pixels))]))
+        embedding = embed(soft, sharp)
+        probabilities = efficientnet.softmax(logits).mean(0)
         if head is None:
             video_type, score = type_by_labels(probabilities)
         else:
