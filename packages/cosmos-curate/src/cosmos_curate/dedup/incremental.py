@@ -1,10 +1,11 @@
 """Later clips against those that were kept: frozen centroids, and one file that holds all that is needed."""
 
+import io
 import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float16, Float32, Float64, Int32
@@ -52,56 +53,71 @@ class DedupIndex:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.part")
         with beside.open("wb") as file:
-            self.write(file)
+            np.savez(file, **self.arrays())
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
 
-    def write(self, file: BinaryIO) -> None:
-        """Write the index, an uncompressed npz, to an open file; clips of one cell are side by side."""
+    def to_bytes(self) -> bytes:
+        """Return the file as bytes, for a place that is no path."""
+        file = io.BytesIO()
+        np.savez(file, **self.arrays())
+        return file.getvalue()
+
+    def arrays(self) -> dict[str, Any]:
+        """Return what the file holds; clips of one cell are side by side."""
         order = np.argsort(self.first, kind="stable")
-        np.savez(
-            file,
-            format=np.array(FORMAT),
-            ids=texts([self.ids[row] for row in order]),
-            embeddings=self.embeddings[order],
-            sha256=texts([self.sha256[row] for row in order]),
-            phash=texts([self.phash[row] for row in order]),
-            duration_s=self.duration_s[order],
-            first=self.first[order],
-            second=self.second[order],
-            centroids=self.centroids,
-            eps=np.array(self.eps),
-        )
+        return {
+            "format": np.array(FORMAT),
+            "ids": texts([self.ids[row] for row in order]),
+            "embeddings": self.embeddings[order],
+            "sha256": texts([self.sha256[row] for row in order]),
+            "phash": texts([self.phash[row] for row in order]),
+            "duration_s": self.duration_s[order],
+            "first": self.first[order],
+            "second": self.second[order],
+            "centroids": self.centroids,
+            "eps": np.array(self.eps),
+        }
 
 
-def load_index(source: Path | BinaryIO) -> DedupIndex:
-    """Read an index; of a path the embeddings are mapped, and read when they are used.
+def load_index(source: Path | bytes) -> DedupIndex:
+    """Read an index, from a file or its bytes; of a file the embeddings are mapped, and read when they are used.
 
     Raises:
         InputError: it is not there, or is no index of this format.
     """
+    name = source if isinstance(source, Path) else "what was read"
     try:
-        with np.load(source, allow_pickle=False) as held:
-            if int(held["format"]) != FORMAT:
-                raise InputError(f"{source} has format {int(held['format'])}, not {FORMAT}; deduplicate again")
-            return DedupIndex(
-                ids=strings(held["ids"]),
-                embeddings=mapped(source, "embeddings") if isinstance(source, Path) else held["embeddings"],
-                sha256=strings(held["sha256"]),
-                phash=strings(held["phash"]),
-                duration_s=held["duration_s"],
-                first=held["first"],
-                second=held["second"],
-                centroids=held["centroids"],
-                eps=float(held["eps"]),
-            )
-    except InputError:
-        raise
+        if isinstance(source, bytes):
+            return read(io.BytesIO(source))
+        with source.open("rb") as file:
+            return read(file, mapped(source, "embeddings"))
     except FileNotFoundError:
-        raise InputError(f"{source} is not there; deduplicate first") from None
+        raise InputError(f"{name} is not there; deduplicate first") from None
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{source} is no index of clips ({error}); deduplicate again") from None
+        raise InputError(f"{name} is no index of clips ({error}); deduplicate again") from None
+
+
+def read(file: io.BufferedIOBase, embeddings: np.ndarray | None = None) -> DedupIndex:
+    """Read an index from an open file, but for embeddings that are given."""
+    if not zipfile.is_zipfile(file):
+        raise ValueError("no npz")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as held:
+        if int(held["format"]) != FORMAT:
+            raise ValueError(f"format {int(held['format'])}, not {FORMAT}")
+        return DedupIndex(
+            ids=strings(held["ids"]),
+            embeddings=held["embeddings"] if embeddings is None else embeddings,
+            sha256=strings(held["sha256"]),
+            phash=strings(held["phash"]),
+            duration_s=held["duration_s"],
+            first=held["first"],
+            second=held["second"],
+            centroids=held["centroids"],
+            eps=float(held["eps"]),
+        )
 
 
 def mapped(path: Path, name: str) -> np.ndarray:

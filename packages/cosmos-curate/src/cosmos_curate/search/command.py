@@ -86,7 +86,7 @@ def by_clip(store: "Store", rows: list[dict[str, Any]], clip: str, top: int) -> 
 
     index = None
     if store.exists(FILE):
-        index = load_index(Path(store.path(FILE)) if store.is_local else io.BytesIO(store.read_bytes(FILE)))
+        index = load_index(Path(store.path(FILE)) if store.is_local else store.read_bytes(FILE))
     # One more than asked, for the clip itself. An index of another manifest would name clips that are gone.
     if index is not None and len(index.centroids) and by_id.keys() >= set(index.ids):
         hits, note = nearest_probed(index, query, top + 1), "kept clips of the nearest cells of the index"
