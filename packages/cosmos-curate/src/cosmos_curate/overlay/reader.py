@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cosmos_curate.errors import InputError
-from cosmos_curate.models.cache import sha256
+from cosmos_curate.models.cache import sha256, without_telemetry
 
 
 @runtime_checkable
@@ -87,6 +87,7 @@ class RapidText:
 
     def open(self) -> "RapidReader":
         """Load the networks, on one thread each: bits must not depend on the machine's load."""
+        without_telemetry()
         from rapidocr import RapidOCR
 
         paths = network_paths()
