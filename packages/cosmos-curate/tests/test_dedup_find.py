@@ -216,9 +216,11 @@ def test_nothing_and_one_clip():
 def test_a_copy_of_a_dropped_clip_names_the_one_that_is_kept():
     # 2 has the bytes of 1, and 1 is near 0: both are copies of 0, at the cosine of their own.
     rows = np.array([[1, 0.0], [1, 0.1], [1, 0.1], [0, 1]])
-    found = find_duplicates(clips_of(rows, sha256=["a", "b", "b", "c"]), CPU)
+    found = find_duplicates(clips_of(rows, sha256=["a", "b", "b", "c"]), replace(CPU, sweep=(0.001, 0.01)))
     assert found.dup_of == [None, "clip00000", "clip00000", None]
     assert found.similarity[2] == pytest.approx(1 / np.sqrt(1.01), abs=1e-3)
+    # Of four, at 0.001 the one of equal bytes goes, and at 0.01 the near one too.
+    assert [point.share for point in found.sweep] == [0.25, 0.5]
 
 
 def test_copies_by_hash_need_no_near_embedding():
