@@ -90,15 +90,18 @@ def test_a_chain_keeps_both_ends():
     assert found.dup_of == [None, "clip00000", None]
 
 
-def test_the_copy_of_highest_resolution_stays_then_bit_rate_then_quality_then_id():
+def test_the_copy_that_passes_stays_then_by_resolution_then_bit_rate_then_quality_then_id():
     same = np.ones((4, 3))
-    for winner, columns in enumerate(
+    for winner, columns in zip(
+        (0, 1, 2, 3, 2),
         [
             {"pixels": np.array([9, 5, 5, 5]), "bytes": np.array([1, 9, 9, 9])},
             {"pixels": np.full(4, 5), "bytes": np.array([1, 9, 2, 3])},
             {"pixels": np.full(4, 5), "quality": np.array([np.nan, 1, 2, 1], np.float32)},
             {"pixels": np.full(4, 5), "ids": ["d", "c", "b", "a"]},
-        ]
+            {"passes": np.array([False, False, True, False])},
+        ],
+        strict=True,
     ):
         clips = clips_of(same, **columns)
         found = find_duplicates(clips, CPU)
@@ -270,6 +273,8 @@ def test_wrong_settings_are_named(change: dict[str, object], word: str):
 def test_wrong_input_is_named():
     with pytest.raises(InputError, match="sha256 has 2 rows for 3"):
         clips_of(np.ones((3, 2)), sha256=["a", "b"])
+    with pytest.raises(InputError, match="passes has 1 rows for 3"):
+        clips_of(np.ones((3, 2)), passes=np.ones(1, bool))
     with pytest.raises(InputError, match="one id"):
         clips_of(np.ones((2, 2)), ids=["a", "a"])
     with pytest.raises(InputError, match="clusters is 9"):
