@@ -240,8 +240,9 @@ def test_the_key_is_in_no_error(server: Server, slept: list[float], reply: Any) 
     assert KEY not in repr(http_json.Endpoint(url=server.url, key=KEY))
 
 
-def test_redirects_are_not_followed(server: Server) -> None:
-    server.says((307, b""), headers={"Location": "/v2/chat/completions"})
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_redirects_are_not_followed(server: Server, status: int) -> None:
+    server.says((status, b""), headers={"Location": "/v2/chat/completions"})
     with pytest.raises(InputError, match="sends on to '/v2/chat/completions', which is not followed: give that URL"):
         OpenAICaptioner(server.url, "m", key=KEY).caption(some_frames())
     assert len(server.requests) == 1

@@ -167,7 +167,6 @@ def test_wrong_linear_weights_are_one_clear_line(tmp_path: Path, damage: str) ->
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"model": "none.onnx"}, "no aesthetic model at none.onnx"),
         ({"linear": "none.pth"}, "give both"),
         ({"reduction": "max"}, "min or mean"),
         ({"frames": 0}, "frames"),
@@ -177,3 +176,10 @@ def test_wrong_linear_weights_are_one_clear_line(tmp_path: Path, damage: str) ->
 def test_senseless_settings_are_refused(settings: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
         AestheticConfig(**settings)
+
+
+def test_a_missing_file_is_named_when_the_stage_is_made_and_not_before(tmp_path: Path) -> None:
+    for files in ({"model": "none.onnx"}, {"model": write_model(tmp_path / "m.onnx"), "linear": "none.onnx"}):
+        config = AestheticConfig(**files)
+        with pytest.raises(InputError, match="no aesthetic model at none.onnx"):
+            aesthetic_stage(config)

@@ -160,11 +160,11 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         return str(tmp_path / "head.npz")
 
     with pytest.raises(InputError, match="'clean'"):
-        ContentConfig(type_head=saved(("clean", "overlay"), SIZE))
+        content_stage(ContentConfig(type_head=saved(("clean", "overlay"), SIZE)))
     with pytest.raises(InputError, match=f"7 numbers, not {SIZE}"):
-        ContentConfig(type_head=saved(("driving", "other"), 7))
+        content_stage(ContentConfig(type_head=saved(("driving", "other"), 7)))
     with pytest.raises(InputError, match="no head at"):
-        ContentConfig(type_head=str(tmp_path / "none.npz"))
+        content_stage(ContentConfig(type_head=str(tmp_path / "none.npz")))
     with pytest.raises(InputError, match="tags"):
         ContentConfig(tags=0)
 

@@ -124,7 +124,7 @@ def test_bars_are_those_that_hold_still():
 def test_noise_and_dark_scenes_do_not_hide_bars():
     rng = np.random.default_rng(1)
     scenes = [boxed(rng, top=9, bottom=9) for _ in range(6)]
-    scenes += [boxed(rng, top=9, bottom=9, high=42, low=0) // 8 for _ in range(6)]
+    scenes += [boxed(rng, top=9, bottom=9, high=42, low=0) // 8 for _ in range(20)]
     noisy = [scene + rng.integers(0, 5, scene.shape, np.uint8) for scene in scenes]
     assert letterbox(noisy) == [0, 9, 0, 9]
 

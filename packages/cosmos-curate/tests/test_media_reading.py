@@ -116,7 +116,7 @@ def test_samplings_take_the_frames_they_say(video, tmp_path, sampling, indices):
 
 
 def test_times_count_from_the_clips_first_frame(video, tmp_path):
-    path = video(tmp_path / "a.mp4", levels(), times_s=UNEVEN)
+    path = video(tmp_path / "a.mp4", levels(), times_s=[time + 0.2 for time in UNEVEN])
     (frames,) = read_samplings(path, [Sampling(rate=2.0)]).values()
     np.testing.assert_allclose(frames.times_s + 0.5, [0.5, 1.0, 1.5, 2.0], atol=1e-4)
 

@@ -240,6 +240,9 @@ def test_colors_stay_whatever_the_source_says_of_its_own(video, tmp_path, option
     difference = pixels_of(clip.path).astype(int) - pixels_of(tmp_path / "b.mkv")
     centers = difference[:, 16::32, 16::32]
     assert np.abs(centers).max() <= 4, centers
+    container, stream = open_video(clip.path)
+    with container:
+        assert stream.codec_context.color_range != 2  # full
 
 
 def test_hdr_is_tagged_and_8_bits(video, tmp_path):

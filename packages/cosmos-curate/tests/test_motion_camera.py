@@ -220,6 +220,13 @@ def test_a_steady_path_is_not_shaken_and_an_alternating_one_is_nothing_else():
     assert shaken.shake == pytest.approx(0.05, rel=0.15)
 
 
+def test_a_slow_camera_in_a_busy_scene_is_no_statement():
+    path = made_path([[0.01, 0, 0, 0]] * 16)
+    path.rest[:] = 0.05
+    assert name_motion(path, CONFIG).names == ("static",)
+    assert name_motion(path, MotionConfig(against=0.1)).names == ("pan left",)
+
+
 def test_settings_decide():
     path = made_path([[0.05, 0, 0.015, 0]] * 16)
     assert name_motion(path, CONFIG).names == ("pan left", "zoom in")
@@ -229,3 +236,10 @@ def test_settings_decide():
     assert name_motion(half, CONFIG).names[0] == "pan left"
     assert name_motion(half, MotionConfig(share=0.5)).names == ("static",)
     assert name_motion(half, MotionConfig(lasting_s=2.0)).names == ("static",)
+
+
+def test_a_light_that_wanders_is_no_pan(scene):
+    clock = times()
+    still = see(scene, steady(clock, (0, 0, 0, 0))) * 0.5 + 60
+    shade = 1 - 0.4 * (1 + np.sin(2 * np.pi * (np.arange(192) / 150 - clock[:, None])))
+    assert tagged((still * shade[:, None, :, None]).astype(np.uint8), clock).names == ("static",)

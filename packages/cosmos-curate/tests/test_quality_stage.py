@@ -77,13 +77,15 @@ def test_quality_falls_with_the_strength_of_a_distortion(scene, video, tmp_path,
 
 
 @pytest.mark.parametrize("argument", range(4))
-def test_quality_never_rises_with_a_distortion(argument):
+def test_quality_falls_with_each_distortion(argument):
     rng = np.random.default_rng(argument)
     for _ in range(100):
-        one = [rng.uniform(-10, 120), rng.uniform(0, 1), rng.uniform(0, 5), rng.uniform(0, 20)]
+        one = [rng.uniform(0, 90), rng.uniform(0, 0.9), rng.uniform(0, 5), rng.uniform(0, 20)]
         other = list(one)
-        other[argument] += rng.uniform(0, 1 - one[1] if argument == 1 else 5)
-        assert 0 <= technical_quality(*other) <= technical_quality(*one) <= 100
+        other[argument] += rng.uniform(0.01, 0.1)
+        assert 0 <= technical_quality(*other) < technical_quality(*one) <= 100
+    assert technical_quality(-5.0, 0.0, 0.0, 0.0) == 100
+    assert technical_quality(130.0, 0.5, 1.0, 1.0) == 0
 
 
 @pytest.mark.parametrize(

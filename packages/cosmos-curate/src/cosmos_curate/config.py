@@ -161,7 +161,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
     plain = kind in (str, int, float, bool)
     if plain and type(value) is kind:
         return value
-    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+    if origin is Mapping and isinstance(value, Mapping):
         return {name: _typed(arguments[1], part, where) for name, part in value.items()}
     if kind is str and isinstance(value, int | float):
         return str(value)

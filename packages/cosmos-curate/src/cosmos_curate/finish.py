@@ -143,7 +143,8 @@ def _captioned(table: "pa.Table", caption: Caption) -> "pa.Table":
             about = {name: value for name, value in row.items() if name not in CAPTIONED and name != QUARANTINE}
             places[row["clip_id"]] = place
             items.append(Item(id=row["clip_id"], path=clip_name(row["clip_id"]), columns=about))
-    columns = {name: table[name].to_pylist() for name in (*CAPTIONED, "keep", "drop_rule", "drop_value", QUARANTINE)}
+    columns = {name: table[name].to_pylist() for name in ("keep", "drop_rule", "drop_value", QUARANTINE)}
+    columns |= {name: [None] * len(table) for name in CAPTIONED}
     for item in caption(items):
         place, reason = places[item.id], item.columns.get(QUARANTINE)
         if reason is not None:

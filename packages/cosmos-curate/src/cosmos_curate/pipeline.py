@@ -4,15 +4,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 from cosmos_curate._version import __version__
 from cosmos_curate.captions.stage import caption_stage
 from cosmos_curate.clips.cut import CutStep
 from cosmos_curate.clips.encode import EncodeStep
-from cosmos_curate.clips.identify import NAME as IDENTIFY
 from cosmos_curate.clips.identify import IdentifyStep, unknown
 from cosmos_curate.config import RunConfig, to_json
 from cosmos_curate.content.aesthetics import aesthetic_stage
@@ -24,11 +22,10 @@ from cosmos_curate.engine.lock import locked
 from cosmos_curate.engine.metrics import Metrics
 from cosmos_curate.engine.plan import steps_of
 from cosmos_curate.engine.progress import Progress
-from cosmos_curate.engine.prometheus import endpoint
-from cosmos_curate.engine.scratch import scratch
-from cosmos_curate.engine.sources import find_videos
-from cosmos_curate.engine.steps import Step, put_aside
+from cosmos_curate.engine.steps import Step
 from cosmos_curate.engine.storage import Store
+from cosmos_curate.engine.videos import find_videos
+from cosmos_curate.engine.workshop import workshop
 from cosmos_curate.errors import InputError
 from cosmos_curate.finish import collect, finish
 from cosmos_curate.media.probe import probe_stage
@@ -41,6 +38,8 @@ from cosmos_curate.stage import Item, Stage
 
 SHOTS = "shots"
 CONFIG, REPORT = "config.json", "report.json"
+CAPTION_KEY = "caption_key"
+"""In the settings that an output keeps: which results of the ledger are its captions."""
 Say = Callable[[str], None]
 
 
@@ -59,26 +58,20 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
     inputs, output = Store(config.folder), Store(config.out)
     _check_apart(inputs, output)
     listing = find_videos(inputs)
-    if not listing.videos and not listing.unreadable:
+    if not listing.videos:
         raise InputError(f"{config.folder}: holds no video; name a folder with files such as .mp4, .mov or .mkv")
+    for line in listing.notices:
+        say(line)
     with locked(output), workshop(output) as work, ExitStack() as stack:
-        output.sweep()
         metrics = Metrics()
-        if config.metrics_port is not None:
-            port = stack.enter_context(endpoint(metrics, config.metrics_port))
-            say(f"metrics are on http://127.0.0.1:{port}/metrics")
+        stack.enter_context(metrics.serving(config.metrics_port))
         executor = open_executor(config.executor, cpus=config.cpus)
         stack.callback(executor.close)
-        output.write_whole(CONFIG, (json.dumps(to_json(config), indent=1) + "\n").encode())
 
         identify = IdentifyStep(inputs=inputs.url, work=work)
         found = list(_drain(executor, map(unknown, listing.videos), [identify], metrics))
-        found += [put_aside(unknown(name), f"{IDENTIFY}: {reason}") for name, reason in listing.unreadable]
         originals, copies = _by_bytes(sorted(found, key=lambda item: item.path))
         steps, stages, given = _steps(config, inputs, output, work)
-        with Progress() as progress:
-            scored = _drain(executor, originals, steps, metrics, progress)
-            table, embeddings = collect(_rows(scored, copies))
         annotate = steps_of(
             [caption_stage(config.caption)],
             inputs=output.url,
@@ -88,6 +81,11 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
             attempts=config.attempts,
             retry=config.retry,
         )
+        said = {**to_json(config), CAPTION_KEY: annotate[0].keys[0]}
+        output.write_whole(CONFIG, (json.dumps(said, indent=1) + "\n").encode())
+        with Progress() as progress:
+            scored = _drain(executor, originals, steps, metrics, progress)
+            table, embeddings = collect(_rows(scored, copies))
         outcome = finish(
             output,
             table,
@@ -104,30 +102,14 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
             metrics.drop(step["step"], step.get("dropped", 0))
         report = {
             "version": __version__,
-            "videos": len(listing.videos) + len(listing.unreadable),
-            "skipped": [list(pair) for pair in listing.others],
+            "videos": len(listing.videos),
+            "skipped": listing.skipped,
             **outcome,
-            **metrics.report(),
+            **metrics.to_json(),
             "config": to_json(config),
         }
         output.write_whole(REPORT, (json.dumps(report, indent=1) + "\n").encode())
     return report
-
-
-@contextmanager
-def workshop(output: Store) -> Iterator[str]:
-    """A folder for files on their way: beside the output's own where that is local, so that moving them is renaming."""
-    if not output.is_local:
-        with scratch() as folder:
-            yield str(folder)
-        return
-    parent = Path(output.path("work"))
-    try:
-        with scratch(parent) as folder:
-            yield str(folder)
-    finally:
-        with suppress(OSError):
-            parent.rmdir()
 
 
 def _check_apart(inputs: Store, output: Store) -> None:
@@ -195,9 +177,7 @@ def _drain(
     metrics: Metrics,
     progress: Progress | None = None,
 ) -> Iterator[Item]:
-    for result in executor.stream(items, steps):
-        metrics.add(result.measures)
-        metrics.sample(executor.depths())
+    for result in metrics.watch(executor.stream(items, steps), executor.depths):
         if progress is not None:
             for measure in result.measures:
                 if measure.stage == SHOTS:
@@ -216,7 +196,7 @@ def _rows(scored: Iterable[Item], copies: Mapping[str, Sequence[str]]) -> Iterat
         row = dict(item.columns) if clip else {**item.columns, "source": item.path, "source_sha256": item.id}
         row.setdefault("clip_id", item.id[:32])
         yield row
-        for path in copies.get(row["source_sha256"], ()):
+        for path in copies.get(str(row["source_sha256"]), ()):
             identity = hashlib.sha256(f"{row['clip_id']} {path}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
             yield {name: value for name, value in row.items() if name != "embedding"} | {
                 "clip_id": identity,

@@ -1,19 +1,22 @@
 """`select`: other rules, duplicates, mix or shards on a finished manifest; no model runs."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from cosmos_curate.captions.template import SOURCE as TEMPLATE
 from cosmos_curate.captions.template import template_columns
 from cosmos_curate.config import FinishConfig, from_json
+from cosmos_curate.engine.keys import result_key
+from cosmos_curate.engine.ledger import Ledger
 from cosmos_curate.engine.lock import locked
 from cosmos_curate.engine.storage import Store
+from cosmos_curate.engine.workshop import workshop
 from cosmos_curate.errors import InputError
-from cosmos_curate.finish import CAPTIONED, finish, read_embeddings
+from cosmos_curate.finish import finish, read_embeddings
 from cosmos_curate.manifest import models_of, read_manifest
-from cosmos_curate.pipeline import CONFIG, REPORT, workshop
+from cosmos_curate.pipeline import CAPTION_KEY, CONFIG, REPORT
 from cosmos_curate.stage import Item
 
 
@@ -39,16 +42,11 @@ def select(
     store = Store(out)
     with locked(store), workshop(store) as work:
         table = read_manifest(store)
-        before, captioner = _read_config(store)
-        config = change(before)
-        known = {
-            row["clip_id"]: {name: row[name] for name in CAPTIONED}
-            for row in table.select(["clip_id", *CAPTIONED]).to_pylist()
-            if row["caption"] is not None
-        }
+        before, captioner, key = _read_config(store)
+        config, ledger = change(before), Ledger(store)
 
         def caption(items: Sequence[Item]) -> Iterable[Item]:
-            return _remembered(items, known, captioner == TEMPLATE)
+            return (_remembered(item, ledger, key, captioner) for item in items)
 
         outcome = finish(
             store,
@@ -67,21 +65,21 @@ def select(
     return outcome
 
 
-def _read_config(store: Store) -> tuple[FinishConfig, str]:
-    """Settings of the run that made an output, and the name of its captioner."""
+def _read_config(store: Store) -> tuple[FinishConfig, str, str]:
+    """Settings of the run that made an output, the name of its captioner, and the key of its captions."""
     try:
         said = json.loads(store.read_bytes(CONFIG))
         parts = {part.name: said[part.name] for part in fields(FinishConfig)}
-        return from_json(FinishConfig, parts), said["caption"]["captioner"]
+        return from_json(FinishConfig, parts), said["caption"]["captioner"], said[CAPTION_KEY]
     except FileNotFoundError:
         raise InputError(f"{store.url}: holds no {CONFIG}; name the output folder of a finished run") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{store.url}/{CONFIG} cannot be used ({error}); run again to make it anew") from error
 
 
-def _remembered(items: Sequence[Item], known: dict[str, dict[str, Any]], by_template: bool) -> Iterator[Item]:
-    for item in items:
-        said = known.get(item.id)
-        if said is None and by_template:
-            said = template_columns(item.columns)
-        yield item if said is None else replace(item, columns={**item.columns, **said})
+def _remembered(item: Item, ledger: Ledger, key: str, captioner: str) -> Item:
+    """The clip with the caption that some run gave it; a template needs no model, so that one is made."""
+    record = ledger.read(item.id).get(result_key(item.id, key))
+    if record is not None and record.quarantine is None:
+        return replace(item, columns={**item.columns, **record.columns})
+    return replace(item, columns={**item.columns, **template_columns(item.columns)}) if captioner == TEMPLATE else item

@@ -23,8 +23,8 @@ def write_stats(args: argparse.Namespace) -> Mapping[str, Any]:
     Raises:
         InputError: no finished run there; a number of thumbnails below 0.
     """
-    from cosmos_curate.engine.scratch import scratch
     from cosmos_curate.engine.storage import Store
+    from cosmos_curate.engine.workshop import scratch
     from cosmos_curate.manifest import read_manifest
     from cosmos_curate.pipeline import REPORT
     from cosmos_curate.stats.distributions import COLUMNS, distributions

@@ -78,7 +78,7 @@ class _Encode:
 
     def _encode(self, item: Item, spans: list[dict[str, Any]]) -> Columns:
         found: list[dict[str, Any]] = []
-        crop = item.columns.get("letterbox")
+        crop: list[int] | None = item.columns.get("letterbox")  # pyright: ignore
         names = ("first", "end", "start_s", "end_s")
         Path(self.step.work).mkdir(parents=True, exist_ok=True)
         with (

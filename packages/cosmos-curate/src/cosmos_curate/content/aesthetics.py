@@ -51,9 +51,6 @@ class AestheticConfig:
     def __post_init__(self) -> None:
         if self.linear is not None and self.model is None:
             raise InputError("aesthetic linear weights need a model that embeds frames: give both")
-        for path in (self.model, self.linear):
-            if path is not None and not Path(path).is_file():
-                raise InputError(f"no aesthetic model at {path}")
         if self.reduction not in REDUCTIONS:
             raise InputError(f"aesthetic reduction must be {' or '.join(REDUCTIONS)}, not {self.reduction!r}")
         if self.frames < 1 or self.side < 1:
@@ -68,8 +65,15 @@ class AestheticConfig:
 
 
 def aesthetic_stage(config: AestheticConfig) -> Stage:
-    """Return the stage over clips that writes `aesthetic`, null without a model."""
+    """Return the stage over clips that writes `aesthetic`, null without a model.
+
+    Raises:
+        InputError: a file is missing.
+    """
     files = {"aesthetic": config.model, "aesthetic_linear": config.linear}
+    for path in files.values():
+        if path is not None and not Path(path).is_file():
+            raise InputError(f"no aesthetic model at {path}")
     return Stage(
         name="aesthetic",
         version=1,

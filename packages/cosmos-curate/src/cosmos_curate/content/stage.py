@@ -8,7 +8,7 @@ import numpy as np
 
 from cosmos_curate.content import efficientnet
 from cosmos_curate.content.embedding import FRAMES, SIZE, SOFT, embed, sharp_frames
-from cosmos_curate.content.heads import load_head
+from cosmos_curate.content.heads import Head, load_head
 from cosmos_curate.content.video_types import imagenet, type_by_labels
 from cosmos_curate.errors import InputError
 from cosmos_curate.media.frames import Frames, Sampling
@@ -34,19 +34,17 @@ class ContentConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.tags <= efficientnet.CLASSES:
             raise InputError(f"tags must be from 1 to {efficientnet.CLASSES}, not {self.tags}")
-        if self.type_head is not None:
-            head = load_head(self.type_head)
-            if unknown := sorted(set(head.labels) - set(VIDEO_TYPES)):
-                raise InputError(f"{self.type_head} is no head of video types: it answers {unknown[0]!r}")
-            if len(head.mean) != SIZE:
-                raise InputError(f"{self.type_head} takes embeddings of {len(head.mean)} numbers, not {SIZE}")
 
 
 def content_stage(config: ContentConfig) -> Stage:
-    """Return the stage over clips that writes embedding, tags and type; scores are probabilities."""
+    """Return the stage over clips that writes embedding, tags and type; scores are probabilities.
+
+    Raises:
+        InputError: the head's file is missing, or is no head of video types over these embeddings.
+    """
     weights = {"efficientnet-lite0": sha256(efficientnet.weights_file())}
     if config.type_head is not None:
-        weights["type_head"] = load_head(config.type_head).sha256
+        weights["type_head"] = load_type_head(config.type_head).sha256
     return Stage(
         name="content",
         version=1,
@@ -59,10 +57,20 @@ def content_stage(config: ContentConfig) -> Stage:
     )
 
 
+def load_type_head(path: str) -> Head:
+    """Return the head, if it answers with VIDEO_TYPES and takes embeddings of this stage."""
+    head = load_head(path)
+    if unknown := sorted(set(head.labels) - set(VIDEO_TYPES)):
+        raise InputError(f"{path} is no head of video types: it answers {unknown[0]!r}")
+    if len(head.mean) != SIZE:
+        raise InputError(f"{path} takes embeddings of {len(head.mean)} numbers, not {SIZE}")
+    return head
+
+
 def open_content(config: ContentConfig) -> Process:
     """Load network and head; return the stage's function."""
     run = efficientnet.open_network("projected", "logits")
-    head = None if config.type_head is None else load_head(config.type_head)
+    head = None if config.type_head is None else load_type_head(config.type_head)
     names = imagenet().names
 
     def process(item: Item, frames: Mapping[Sampling, Frames]) -> Columns:

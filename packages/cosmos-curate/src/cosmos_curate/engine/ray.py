@@ -198,10 +198,11 @@ def _settings() -> Iterator[None]:
 
     context = ray.data.DataContext.get_current()
     mine = {"target_max_block_size": 1, "enable_progress_bars": False, "print_on_execution_start": False}
-    before = {name: getattr(context, name) for name in mine}
+    # Not every release has every one of them.
+    before = {name: getattr(context, name) for name in mine if hasattr(context, name)}
     try:
-        for name, value in mine.items():
-            setattr(context, name, value)
+        for name in before:
+            setattr(context, name, mine[name])
         yield
     finally:
         for name, value in before.items():

@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from cosmos_curate.errors import InputError, Unusable
+from cosmos_curate.media.picture import Picture
 from cosmos_curate.media.reading import Shown, decode, read_index
 
 
@@ -49,7 +50,9 @@ def decode_on_gpu(path: Path | str, *, gpu: int = 0) -> Generator[Shown, None, N
     for packet in demuxer:
         for surface in decoder.Decode(packet):
             if count < len(times):
-                yield Shown(times[count], model.like(_frame(surface, model.coded_size), convert))
+                frame = model.blank("nv12")
+                _copy(surface, frame)
+                yield Shown(times[count], Picture(frame, model.orientation, convert))
             count += 1
     if count != len(times):
         raise Unusable(f"decodes to {count} frames on a GPU, and its index says {len(times)}")
@@ -66,14 +69,13 @@ def _library() -> Any:  # noqa: ANN401
         ) from error
 
 
-def _frame(surface: Any, size: tuple[int, int]) -> av.VideoFrame:  # noqa: ANN401
+def _copy(surface: Any, target: av.VideoFrame) -> None:  # noqa: ANN401
     """Copy a surface in host memory, NV12 without padding, as the decoder will use it again."""
-    height, width = size
+    height, width = target.height, target.width
     if surface.framesize() != height * width * 3 // 2:
         raise Unusable(f"gives surfaces of {surface.framesize()} bytes on a GPU, and not {width}x{height} in NV12")
     address = ctypes.cast(surface.GetPtrToPlane(0), ctypes.POINTER(ctypes.c_uint8))
-    pixels = np.ctypeslib.as_array(address, shape=(height * width * 3 // 2,))
-    luma, chroma = np.split(pixels, [height * width])
-    # In three planes, as the CPU's decoder has it: swscale reads the color of NV12 a little otherwise.
-    planes = np.concatenate([luma, chroma[0::2], chroma[1::2]]).reshape(height * 3 // 2, width)
-    return av.VideoFrame.from_ndarray(planes, format="yuv420p")
+    pixels = np.ctypeslib.as_array(address, shape=(height * 3 // 2, width))
+    for plane, rows in zip(target.planes, (pixels[:height], pixels[height:]), strict=True):
+        buffer: Any = plane  # av's types do not say that it is one
+        np.frombuffer(buffer, np.uint8).reshape(-1, plane.line_size)[: len(rows), :width] = rows

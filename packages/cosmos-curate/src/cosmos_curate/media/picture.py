@@ -61,10 +61,9 @@ class Picture:
         coded = frame.height, max(1, round(frame.width * turn.aspect))
         self.height, self.width = coded[::-1] if turn.transposed else coded
 
-    def like(self, frame: av.VideoFrame, convert: VideoReformatter) -> "Picture":
-        """Return another frame of this one's video, decoded elsewhere, shown and colored as this one."""
-        frame.colorspace, frame.color_range = self._frame.colorspace, self._frame.color_range
-        return Picture(frame, self.orientation, convert)
+    def blank(self, pixel_format: str) -> av.VideoFrame:
+        """Return a new frame of the same size, colors and tags to be filled, in another format than this one's."""
+        return VideoReformatter().reformat(self._frame, format=pixel_format)
 
     @property
     def coded_size(self) -> tuple[int, int]:

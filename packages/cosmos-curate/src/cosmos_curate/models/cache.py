@@ -57,8 +57,14 @@ def exported(name: str, version: int, weights: Path, export: Callable[[Path, Pat
     return target
 
 
+def without_telemetry() -> None:
+    """Keep onnxruntime, not imported yet, from noting sessions for its makers, in TMPDIR too; unless told to."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def open_session(path: Path, *, threads: int = 1) -> "InferenceSession":
     """Return a session on the GPU if onnxruntime has one, else on the CPU: one thread always gives the same bits."""
+    without_telemetry()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -3,6 +3,7 @@
 import importlib.metadata
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cosmos_curate.errors import InputError
-from cosmos_curate.models.cache import sha256
+from cosmos_curate.models.cache import sha256, without_telemetry
 
 
 @runtime_checkable
@@ -60,6 +61,7 @@ def network_paths() -> dict[str, Path]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
 class RapidText:
     """The built-in backend.
 
@@ -67,8 +69,11 @@ class RapidText:
         side: pixels of the longer side at which text is sought.
     """
 
-    def __init__(self, side: int = 640) -> None:
-        self.side = side
+    side: int = 640
+
+    def __post_init__(self) -> None:
+        if self.side < 64:
+            raise InputError(f"overlay side {self.side} is too small to find text: give 64 or more")
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -82,12 +87,15 @@ class RapidText:
 
     def open(self) -> "RapidReader":
         """Load the networks, on one thread each: bits must not depend on the machine's load."""
+        without_telemetry()
         from rapidocr import RapidOCR
 
         paths = network_paths()
         engine = RapidOCR(
             params={
                 "Global.log_level": "critical",
+                # Nothing is drawn; but without a file here old versions fetch a font.
+                "Global.font_path": str(paths["det"]),
                 "EngineConfig.onnxruntime.intra_op_num_threads": 1,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
                 "Det.model_path": str(paths["det"]),

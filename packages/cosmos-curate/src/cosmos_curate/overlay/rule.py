@@ -27,7 +27,7 @@ class Track:
     boxes: list[int] = field(default_factory=list)
 
 
-def link(found: list[Float32[np.ndarray, "N 4"]], size: tuple[int, int]) -> list[Track]:
+def link(found: list[Float32[np.ndarray, "_ 4"]], size: tuple[int, int]) -> list[Track]:
     """Link boxes of successive samples, one missing between them at most.
 
     A box goes on with the track whose last box it overlaps most, by half of their union at least, or whose line of
@@ -58,15 +58,15 @@ def link(found: list[Float32[np.ndarray, "N 4"]], size: tuple[int, int]) -> list
 
 
 def certainties(
-    tracks: list[Track], quads: list[Float32[np.ndarray, "N 4 2"]], lumas: UInt8[np.ndarray, "T H W"]
+    tracks: list[Track], quads: list[Float32[np.ndarray, "_ 4 2"]], lumas: UInt8[np.ndarray, "T H W"]
 ) -> list[float]:
     """Return for each track how sure it is that its text was laid over, from 0 to 1.
 
     A step from one sample of a track to its next is stable if the strokes have not moved by a pixel since the track
     last moved, or another line took the same place in a margin. A track with more moves than stable steps is of the
     scene: 0, as is one seen in one sample of several. Else the steps' proofs are added up, and two make 1: a step
-    proves as much as the share of the picture around the text that changed, or of all the picture if that is more
-    than half. What lacks proof is trusted by place: 0.2, in a margin 0.5, upon an even ground 0.8.
+    proves as much as the share of the picture around the text that changed since then, or of all the picture if that
+    is more than half. What lacks proof is trusted by place: 0.2, in a margin 0.5, upon an even ground 0.8.
     """
     size = lumas.shape[1:]
     found = [bounds(one) for one in quads]
@@ -80,14 +80,14 @@ def certainties(
             continue
         proof, stable, moved, anchor = 0.0, 0, 0, 0
         for step in range(1, len(boxes)):
-            before, now = track.samples[step - 1], track.samples[step]
-            by = shift(lumas[track.samples[anchor]], lumas[now], boxes[anchor])
-            replaced = by is None and same_line(boxes[step - 1], boxes[step], size)
+            now = track.samples[step]
+            before = track.samples[anchor]
+            by = shift(lumas[before], lumas[now], boxes[anchor])
             if by != (0, 0):
-                anchor = step
-            if by != (0, 0) and not replaced:
-                moved += 1
-                continue
+                anchor, before = step, track.samples[step - 1]
+                if by is not None or not same_line(boxes[step - 1], boxes[step], size):
+                    moved += 1
+                    continue
             stable += 1
             text = masks[before] | masks[now]
             around = covered(grid, boxes[step][None], grown=1.5)
@@ -105,16 +105,18 @@ def certainties(
 
 
 def overlay_score(
-    tracks: list[Track], certainty: list[float], quads: list[Float32[np.ndarray, "N 4 2"]], size: tuple[int, int]
+    tracks: list[Track], certainty: list[float], quads: list[Float32[np.ndarray, "_ 4 2"]], size: tuple[int, int]
 ) -> float:
-    """Return text_overlay: the mean over samples of min(1, sum of certainty x sqrt(area / 1 % of the picture)).
+    """Return text_overlay: the mean over samples of the sum of certainty x min(1, sqrt(area / 1 % of the picture)).
 
-    So it is the share of time x how large x how sure: 1 for text of 1 % of the picture or more, all the time, that
-    keeps its place before a moving scene; a station's logo of 0.2 % reaches 0.45.
+    A sample's sum is limited to its greatest certainty: many doubtful texts are no sure one. So it is the share of time
+    x how large x how sure: 1 for a line of 1 % of the picture or more, all the time, that keeps its place before a
+    moving scene; a station's logo of 0.2 % reaches 0.45.
     """
-    shown = np.zeros(len(quads))
+    total, limit = np.zeros(len(quads)), np.zeros(len(quads))
     shares = [areas(one) / (size[0] * size[1]) for one in quads]
     for track, sure in zip(tracks, certainty, strict=True):
         for sample, box in zip(track.samples, track.boxes, strict=True):
-            shown[sample] += sure * float(shares[sample][box] / _FULL) ** 0.5
-    return float(np.minimum(shown, 1).mean())
+            total[sample] += sure * min(1.0, float(shares[sample][box] / _FULL) ** 0.5)
+            limit[sample] = max(limit[sample], sure)
+    return float(np.minimum(total, limit).mean())

@@ -5,21 +5,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cosmos_curate.errors import InputError
 from cosmos_curate.media.frames import Frames, Sampling
-from cosmos_curate.models.cache import sha256
 from cosmos_curate.overlay.boxes import areas, bounds
 from cosmos_curate.overlay.reader import RapidText, TextReader, TextReaderBackend
 from cosmos_curate.overlay.rule import Track, certainties, link, overlay_score
 from cosmos_curate.stage import Columns, Item, Process, Stage
 
+if TYPE_CHECKING:
+    from cosmos_curate.content.heads import Head
+
 LABEL = "overlay"
 """The label of a head whose probability is text_overlay."""
+
+_MOST_READ = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,7 @@ class OverlayConfig:
         most: frames of a clip at most, spread evenly.
         probes: frames searched first; a clip without text in them is taken to have none. `most` or more: all.
         short_side: pixels of the shorter side that text is read at; the backend may seek it in smaller pictures.
-        sure: readings less sure than this are left out of the text.
+        sure: what is read with less certainty, from 0 to 1, is no text.
         reader: finds and reads text.
         head: file of a classifier upon the column embedding, with the label "overlay": its probability takes the
             place of the rule's text_overlay. None for the rule.
@@ -41,8 +45,8 @@ class OverlayConfig:
     most: int = 12
     probes: int = 3
     short_side: int = 720
-    sure: float = 0.7
-    reader: TextReaderBackend = field(default_factory=RapidText)
+    sure: float = 0.6
+    reader: RapidText | TextReaderBackend = field(default_factory=RapidText)
     head: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
@@ -56,8 +60,6 @@ class OverlayConfig:
             raise InputError(f"overlay short_side {self.short_side} is too small to read: give 64 or more")
         if not 0 <= self.sure <= 1:
             raise InputError(f"overlay sure {self.sure} is not from 0 to 1")
-        if self.head is not None and not Path(self.head).is_file():
-            raise InputError(f"overlay head {os.fspath(self.head)} is not a file")
 
     @property
     def sampling(self) -> Sampling:
@@ -79,8 +81,7 @@ def overlay_stage(config: OverlayConfig | None = None) -> Stage:
     settings["reader"] = dict(config.reader.settings)
     weights = dict(config.reader.weights)
     if config.head is not None:
-        _load_head(Path(config.head))
-        weights["overlay head"] = sha256(Path(config.head))
+        weights["overlay head"] = _load_head(Path(config.head))[0].sha256
     return Stage(
         name="overlay",
         version=1,
@@ -94,7 +95,7 @@ def overlay_stage(config: OverlayConfig | None = None) -> Stage:
     )
 
 
-def _load_head(path: Path) -> tuple[Any, int]:
+def _load_head(path: Path) -> "tuple[Head, int]":
     """Return a head and the place of its label."""
     from cosmos_curate.content.heads import load_head
 
@@ -113,7 +114,7 @@ def _open(config: OverlayConfig) -> Process:
 def _process(
     config: OverlayConfig,
     reader: TextReader,
-    head: tuple[Any, int] | None,
+    head: "tuple[Head, int] | None",
     item: Item,
     frames: Mapping[Sampling, Frames],
 ) -> Columns:
@@ -122,21 +123,26 @@ def _process(
         pictures = pictures.repeat(3, 3)
     quads = _find(reader, pictures, config.probes)
     size = (pictures.shape[1], pictures.shape[2])
-    tracks = link([bounds(one) for one in quads], size)
+    said = _readings(reader, pictures, quads, link([bounds(one) for one in quads], size), config.sure)
+    tracks = [track for track, _ in said]
     if head is not None:
         score = _judged(head, item.columns.get("embedding"))
     elif tracks:
         score = overlay_score(tracks, certainties(tracks, quads, _lumas(pictures)), quads, size)
     else:
         score = 0.0
+    taken = np.zeros(len(pictures))
+    for track in tracks:
+        for sample, box in zip(track.samples, track.boxes, strict=True):
+            taken[sample] += areas(quads[sample])[box] / (size[0] * size[1])
     return {
         "text_overlay": score,
-        "text_area": float(np.mean([min(areas(one).sum() / (size[0] * size[1]), 1.0) for one in quads])),
-        "text": "\n".join(_readings(reader, pictures, quads, tracks, config.sure)),
+        "text_area": float(np.minimum(taken, 1).mean()),
+        "text": "\n".join(dict.fromkeys(text for _, text in said)),
     }
 
 
-def _judged(head: tuple[Any, int], embedding: object) -> float | None:
+def _judged(head: "tuple[Head, int]", embedding: object) -> float | None:
     if not isinstance(embedding, np.ndarray):
         return None
     network, place = head
@@ -145,7 +151,7 @@ def _judged(head: tuple[Any, int], embedding: object) -> float | None:
 
 def _find(
     reader: TextReader, pictures: UInt8[np.ndarray, "T H W 3"], probes: int
-) -> list[Float32[np.ndarray, "N 4 2"]]:
+) -> list[Float32[np.ndarray, "_ 4 2"]]:
     """Return the boxes of each picture; of none, if the probes, spread over the clip, have none."""
     chosen = set(np.linspace(0, len(pictures) - 1, min(probes, len(pictures))).round().astype(int).tolist())
     found = {index: reader.find(pictures[index]) for index in sorted(chosen)}
@@ -166,17 +172,32 @@ def _lumas(pictures: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H W"]
 def _readings(
     reader: TextReader,
     pictures: UInt8[np.ndarray, "T H W 3"],
-    quads: list[Float32[np.ndarray, "N 4 2"]],
+    quads: list[Float32[np.ndarray, "_ 4 2"]],
     tracks: list[Track],
     sure: float,
-) -> list[str]:
-    """Return what the tracks say, each read once where it is largest, without repeats and doubtful readings."""
-    said: dict[str, None] = {}
+) -> list[tuple[Track, str]]:
+    """Return the tracks that can be read, with what they say, in order of appearance.
+
+    Each is read where it is largest, and where that fails in its middle sample; of more than 40 those in most samples.
+    """
+    places = {
+        id(track): [
+            (sample, box, areas(quads[sample])[box]) for sample, box in zip(track.samples, track.boxes, strict=True)
+        ]
+        for track in tracks
+    }
+    chosen = sorted(tracks, key=lambda track: -len(track.samples))[:_MOST_READ]
+    kept = {id(track) for track in chosen}
+    said: list[tuple[Track, str]] = []
     for track in tracks:
-        sizes = [areas(quads[s][b : b + 1])[0] for s, b in zip(track.samples, track.boxes, strict=True)]
-        best = int(np.argmax(sizes))
-        sample, box = track.samples[best], track.boxes[best]
-        text, certainty = reader.read(pictures[sample], quads[sample][box])
-        if text and certainty >= sure:
-            said[text] = None
-    return list(said)
+        if id(track) not in kept:
+            continue
+        at = places[id(track)]
+        largest = max(range(len(at)), key=lambda index: at[index][2])
+        for index in dict.fromkeys((largest, len(at) // 2)):
+            sample, box, _ = at[index]
+            text, certainty = reader.read(pictures[sample], quads[sample][box])
+            if text and certainty >= sure:
+                said.append((track, text))
+                break
+    return said

@@ -13,6 +13,7 @@ from cosmos_curate.quality.blocking import blockiness
 from cosmos_curate.quality.blur import soft_share
 from cosmos_curate.quality.brisque import WEIGHTS, Regression, brisque, load_regression
 from cosmos_curate.quality.colour import colorfulness, luma
+from cosmos_curate.quality.dover import Dover
 from cosmos_curate.quality.noise import noise_deviation
 from cosmos_curate.quality.score import technical_quality
 from cosmos_curate.quality.scorer import QualityScorer
@@ -36,7 +37,7 @@ class QualityConfig:
     rate: float = 1.0
     most: int = 8
     short_side: int | None = 1080
-    scorer: QualityScorer | None = None
+    scorer: Dover | QualityScorer | None = None
 
     def __post_init__(self) -> None:
         if not self.rate > 0:

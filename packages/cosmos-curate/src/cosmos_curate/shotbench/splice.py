@@ -26,7 +26,7 @@ STILL, APART = 10.0, 20.0
 SEGMENT = 50, 80
 DISSOLVE, FADE, BLACK = (6, 18), (6, 16), (0, 4)
 """Frames, fewest and most."""
-_TRIES = 50
+_TRIES = 20
 
 
 def splice(videos: Sequence[Path], folder: Path, *, count: int = 20, seed: int = 0) -> list[Labelled]:
@@ -46,7 +46,7 @@ def splice(videos: Sequence[Path], folder: Path, *, count: int = 20, seed: int =
     out = []
     for index, kind in enumerate(SPLICES):
         rng = np.random.default_rng([seed, index])
-        path = folder / f"{kind}.mp4"
+        path = folder / f"{kind}.mkv"
         truth = _write(path, _spliced(kind, _alternating(videos, rng), count, rng))
         out.append(Labelled(video=path, group=kind, transitions=truth))
     return out
@@ -54,8 +54,9 @@ def splice(videos: Sequence[Path], folder: Path, *, count: int = 20, seed: int =
 
 def _write(path: Path, pieces: Iterator[np.ndarray | Transition]) -> list[Transition]:
     truth, at = [], 0
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE, options={"crf": "14", "preset": "veryfast", "threads": "1"})
+    # Lossless and without random identifiers: equal frames are equal bytes.
+    with av.open(str(path), "w", container_options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("ffv1", rate=RATE, options={"flags": "+bitexact"})
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
         stream.codec_context.time_base = base = Fraction(1, RATE)
         for piece in pieces:

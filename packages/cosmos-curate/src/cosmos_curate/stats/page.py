@@ -49,7 +49,7 @@ def page(table: "pa.Table", report: Mapping[str, Any], store: "Store", *, work: 
     parts = {name: table[name].to_pylist() for name in COLUMNS}
     sources = len(set(table["source"].to_pylist()))
     reasons = take(table.select(["source", "quarantine"]), gone[:200]).to_pylist()
-    return Template(files(__package__).joinpath("page.html").read_text("utf-8")).substitute(
+    return Template(files("cosmos_curate.stats").joinpath("page.html").read_text("utf-8")).substitute(
         summary=f"{len(kept)} of {len(keep)} clips from {sources} videos are kept: {hours:.3f} hours.",
         funnel=funnel(report.get("funnel", [])),
         plots="\n".join(bars(one) for one in distributions(parts)),
