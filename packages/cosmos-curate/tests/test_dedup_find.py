@@ -273,8 +273,6 @@ def test_wrong_settings_are_named(change: dict[str, object], word: str):
 def test_wrong_input_is_named():
     with pytest.raises(InputError, match="sha256 has 2 rows for 3"):
         clips_of(np.ones((3, 2)), sha256=["a", "b"])
-    with pytest.raises(InputError, match="passes has 1 rows for 3"):
-        clips_of(np.ones((3, 2)), passes=np.ones(1, bool))
     with pytest.raises(InputError, match="one id"):
         clips_of(np.ones((2, 2)), ids=["a", "a"])
     with pytest.raises(InputError, match="clusters is 9"):
