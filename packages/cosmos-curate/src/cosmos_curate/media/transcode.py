@@ -9,7 +9,6 @@ tone-mapped. Interlaced pictures stay so.
 import errno
 import hashlib
 import os
-import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -21,6 +20,7 @@ from av.video.reformatter import Colorspace
 from cosmos_curate.errors import InputError, Unusable
 from cosmos_curate.media.encoders import PRESETS, check_encoder, encoder_arguments, ffmpeg
 from cosmos_curate.media.picture import Picture
+from cosmos_curate.media.programs import run_program
 from cosmos_curate.media.reading import decode, open_video
 from cosmos_curate.media.spans import Span
 
@@ -235,16 +235,16 @@ def _command(source: _Source, clips: Sequence[tuple[Span, Path]], config: Transc
 
 def _run(command: list[str], target: Path) -> str | None:
     """Run FFmpeg; return its last words if it failed."""
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    if not ended.returncode:
+    code, said = run_program(command)
+    if not code:
         return None
-    words = ended.stderr.decode(errors="replace")
+    words = said.decode(errors="replace")
     if os.strerror(errno.ENOSPC) in words:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-    if ended.returncode < 0:
-        raise ChildProcessError(f"FFmpeg was stopped by signal {-ended.returncode} while it wrote {target}")
+    if code < 0:
+        raise ChildProcessError(f"FFmpeg was stopped by signal {-code} while it wrote {target}")
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    return lines[-1] if lines else f"FFmpeg returned {ended.returncode} without a word"
+    return lines[-1] if lines else f"FFmpeg returned {code} without a word"
 
 
 def _verified(source: _Source, span: Span, path: Path) -> Encoded | Unusable:
