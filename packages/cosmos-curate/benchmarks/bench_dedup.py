@@ -1,7 +1,7 @@
 """Deduplication: planted copies of real clips over eps, and a million synthetic embeddings in bounded memory.
 
     python benchmarks/bench_dedup.py planted VIDEO... [--every 17] [--seconds 2.5] [--cache FILE]
-    python benchmarks/bench_dedup.py synthetic [--rows 1000000] [--dimensions 256]
+    python benchmarks/bench_dedup.py synthetic [--rows 1000000] [--dimensions 256] [--sample 4000]
 
 `planted` cuts clips from the videos, makes of each a re-encode at crf 31, a rescale to 5/8, a crop of 10 % and a mirror
 image, and prints recall and precision for each kind and eps. `synthetic` plants copies among clusters of very unequal
@@ -48,11 +48,12 @@ def main() -> None:
     synthetic = parts.add_parser("synthetic")
     synthetic.add_argument("--rows", type=int, default=1_000_000)
     synthetic.add_argument("--dimensions", type=int, default=256)
+    synthetic.add_argument("--sample", type=int, default=4000, help="rows compared with all others")
     args = parser.parse_args()
     if args.part == "planted":
         print_planted(args)
     else:
-        print_synthetic(args.rows, args.dimensions)
+        print_synthetic(args.rows, args.dimensions, args.sample)
 
 
 Described = list[tuple[str, str, np.ndarray, str]]
@@ -108,7 +109,7 @@ def print_planted(args: argparse.Namespace) -> None:
         f"{count} clips of {args.seconds} s. Recall: copies marked as such of their own original. Precision: of marked"
     )
     print(
-        "clips, those marked as copies of the clip they were made from. Embedding alone; last columns with the hash.\n"
+        "clips, those marked as copies of the clip they were made from. By embedding; last row: defaults, and hash.\n"
     )
     print(f"{'eps':>6}", *(f"{kind:>20}" for kind in KINDS), f"{'distinct marked':>16}")
     for eps in (*EPS, None):
@@ -148,7 +149,7 @@ def score(pool: Described, config: DedupConfig, *, hashes: bool) -> tuple[float,
     return right / (len(pool) / 2), right / marked if marked else math.nan
 
 
-def print_synthetic(rows: int, dimensions: int) -> None:
+def print_synthetic(rows: int, dimensions: int, sample: int) -> None:
     """Print what a run over synthetic embeddings took and found."""
     seconds: dict[str, float] = {}
     for name in (
@@ -162,6 +163,14 @@ def print_synthetic(rows: int, dimensions: int) -> None:
         "missed_pairs",
     ):
         setattr(resolve, name, timed(getattr(resolve, name), name, seconds))
+    parted, memberships = resolve.split, []
+
+    def counted(*args: Any) -> Any:  # noqa: ANN401
+        cells = parted(*args)
+        memberships.append(sum(map(len, cells)) / rows)
+        return cells
+
+    resolve.split = counted
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.npy"
         begin = time.perf_counter()
@@ -170,7 +179,7 @@ def print_synthetic(rows: int, dimensions: int) -> None:
             f"{rows} x {dimensions} float16, {path.stat().st_size / 1e6:.0f} MB, in {time.perf_counter() - begin:.0f} s"
         )
         clips = described_rows(np.load(path, mmap_mode="r"), original)
-        config = replace(DedupConfig(), device="cpu")
+        config = replace(DedupConfig(), eps=0.08, sample=sample, device="cpu")
         before = peak_bytes()
         begin, cpu = time.perf_counter(), time.process_time()
         found = find_duplicates(clips, config)
@@ -182,7 +191,7 @@ def print_synthetic(rows: int, dimensions: int) -> None:
     right = sum(found.dup_of[row] == clips.ids[original[row]] for row in copies)
     marked = sum(keeper is not None for keeper in found.dup_of)
     print(f"peak memory {peak_bytes() / 1e6:.0f} MB, {before / 1e6:.0f} MB before; {found.cells} cells")
-    print(f"largest cell {found.largest_cell}; clusters {len(found.centroids)}")
+    print(f"largest cell {found.largest_cell}; clusters {len(found.centroids)}; cells a row {memberships[0]:.2f}")
     print(f"planted {len(copies)}, found {right}: recall {right / max(1, len(copies)):.5f}; marked {marked}")
     print(f"missed-pair rate {found.missed_rate:.5f}: {found.missed} of {found.pairs} pairs of {config.sample} rows")
     print("sweep", *(f"{point.eps}: {point.share:.4f}" for point in found.sweep))

@@ -125,3 +125,12 @@ def test_frames_of_a_clip_are_hashed_in_order(picture):
     frames = {SAMPLING: Frames(pixels=pixels, times_s=np.arange(4.0))}
     written = fingerprint_stage().open()(Item(id="a", path="a"), frames)["phash"]
     assert written == "".join(frame_hash(frame[:, :, 0]) for frame in pixels)
+
+
+def test_many_clips_that_fade_from_black_are_told_apart_by_what_follows():
+    rng = np.random.default_rng(9)
+    hashes = rng.integers(1, 2**63, (300, 4), dtype=np.uint64)
+    hashes[:, :2] = 0
+    hashes[150:] = hashes[:150]
+    found = hash_pairs(hexes(hashes), np.full(300, 5.0), 2)
+    assert found.tolist() == [[row, row + 150] for row in range(150)]

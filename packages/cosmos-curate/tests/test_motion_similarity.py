@@ -96,3 +96,12 @@ def test_same_bits_again():
     points, tensors = grid()
     flow = np.random.default_rng(3).normal(size=points.shape) * 0.01
     assert fit_similarity(points, flow, tensors) == fit_similarity(points, flow, tensors)
+
+
+def test_a_large_thing_in_the_middle_does_not_outvote_the_still_rim():
+    points, tensors = grid()
+    flow = np.zeros_like(points)
+    middle = (np.abs(points / np.abs(points).max(0)) < 0.78).all(1)
+    assert middle.mean() >= 0.5
+    flow[middle] = displaced(points[middle], (0.03, 0.01), 0.05, 0.0)
+    np.testing.assert_allclose(values(fit_similarity(points, flow, tensors)), 0, atol=1e-6)

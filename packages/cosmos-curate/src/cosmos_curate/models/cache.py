@@ -58,7 +58,7 @@ def exported(name: str, version: int, weights: Path, export: Callable[[Path, Pat
 
 
 def without_telemetry() -> None:
-    """Keep onnxruntime, which is not imported yet, from noting sessions for its makers, in TMPDIR too; unless told to."""
+    """Keep onnxruntime, not imported yet, from noting sessions for its makers, in TMPDIR too; unless told to."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 

@@ -52,16 +52,18 @@ def name_motion(path: CameraPath, config: MotionConfig) -> CameraMotion:
     speeds = np.linalg.norm(calm, axis=1)
     speed = float((path.steps_s * speeds).sum() / path.steps_s.sum())
     shake = calm_spread(np.linalg.norm(path.speeds - calm, axis=1), weights)
+    scene = float((weights * path.rest).sum())
+    enough = np.maximum(max(config.slow, config.against * scene), config.beside * np.hypot(speeds, shake))
     strengths = {}
     for calm_one, names in zip(calm.T, NAMES, strict=True):
         for name, along in zip(names, (calm_one, -calm_one), strict=True):
-            strength = strength_of(along, np.hypot(speeds, shake), path.steps_s, config)
+            strength = strength_of(along, enough, path.steps_s, config)
             if strength > 0:
                 strengths[name] = strength
-    if shake >= max(config.shaky, config.shaky_beside * speed):
+    if shake >= max(config.shaky, config.shaky_beside * speed, config.against * scene):
         strengths["shake"] = shake
     names = tuple(sorted(strengths, key=lambda name: -strengths[name])) or STILL.names
-    return CameraMotion(names=names, speed=speed, shake=shake, scene=float((weights * path.rest).sum()))
+    return CameraMotion(names=names, speed=speed, shake=shake, scene=scene)
 
 
 def calm_spread(sizes: Float64[np.ndarray, "N"], weights: Float64[np.ndarray, "N"]) -> float:
@@ -85,12 +87,14 @@ def smooth(path: CameraPath, half_s: float) -> Float64[np.ndarray, "N 4"]:
 
 def strength_of(
     along: Float64[np.ndarray, "N"],
-    speeds: Float64[np.ndarray, "N"],
+    enough: Float64[np.ndarray, "N"],
     steps_s: Float64[np.ndarray, "N"],
     config: MotionConfig,
 ) -> float:
-    """Return the mean speed over the clip of the parts in which this motion goes on; 0 if they are too short."""
-    enough = np.maximum(config.slow, config.beside * speeds)
+    """Return the mean speed over the clip of the parts in which this motion goes on; 0 if they are too short.
+
+    A part starts where the speed is enough and lasts while it is half of that.
+    """
     going = along >= enough / 2
     starts = np.flatnonzero(going & ~np.r_[False, going[:-1]])
     ends = np.flatnonzero(going & ~np.r_[going[1:], False]) + 1

@@ -19,11 +19,13 @@ class MotionConfig:
         slow: a pan, tilt, zoom or roll starts at this speed, and lasts while it keeps half of it.
         beside: it must also be this share of the camera's whole speed, shake included: a slow roll beside a fast pan
             has no name.
+        against: and this share of the scene's own motion: where much moves by itself, a slow camera is a guess.
         lasting_s: it goes one way for so many seconds, or half of a shorter clip.
         share: its parts make up this share of the clip.
         smooth_s: what sways faster than about twice this many seconds is shake, and no pan.
         shaky: shake starts at this speed.
-        shaky_beside: and at this share of the camera's speed; of the shake, the calmest three quarters count.
+        shaky_beside: and at this share of the camera's speed, and at `against` of the scene's; the calmest three
+            quarters of the clip count.
         prefilter: whether a clip whose frames and motion vectors both say that nothing moves is spared the flow.
         still_vectors: motion vectors (diagonals a second) up to which nothing moves.
         still_levels: gray levels, as a mean over small blocks, by which no frame may differ from the first.
@@ -33,6 +35,7 @@ class MotionConfig:
     short_side: int = 144
     slow: float = 0.006
     beside: float = 0.25
+    against: float = 0.35
     lasting_s: float = 0.75
     share: float = 0.25
     smooth_s: float = 0.5
@@ -50,7 +53,7 @@ class MotionConfig:
         for name in ("still_vectors", "still_levels"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"motion: {name} is {getattr(self, name)}; give 0 or more")
-        for name in ("beside", "share"):
+        for name in ("beside", "against", "share"):
             if getattr(self, name) > 1:
                 raise InputError(f"motion: {name} is {getattr(self, name)}; it is a share: give at most 1")
         if self.short_side < 32:

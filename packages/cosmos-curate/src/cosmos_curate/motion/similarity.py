@@ -1,4 +1,4 @@
-"""Robust fit of a similarity (shift, zoom, turn) to a flow field by Tukey's biweight, from two starts.
+"""Robust fit of a similarity (shift, zoom, turn) to a flow field by Tukey's biweight, from three starts.
 
 Every step is a weighted least squares in four unknowns; the number of steps is fixed and nothing is drawn by lot.
 """
@@ -19,6 +19,8 @@ MARGIN = 0.01
 """Share of the picture that a second start must win to displace the first."""
 PULL = 1e-7
 """Weight of "no motion" against a picture full of texture: it decides where there is none."""
+TINY = 1e-12
+"""The same where no point has a weight at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,29 +76,34 @@ def fit_similarity(
         return IDENTITY
 
     def solve(weights: np.ndarray) -> np.ndarray:
-        pull = np.eye(4) * PULL * weights.sum()
+        pull = np.eye(4) * (PULL * weights.sum() + TINY)
         return np.linalg.solve((weights @ normal).reshape(4, 4) + pull, weights @ right)
 
     def misses(solution: np.ndarray) -> np.ndarray:
         errors = displacements - design @ solution
         return np.sqrt(np.maximum(np.einsum("ni,nij,nj->n", errors, tensors, errors), 0))
 
+    # What moves by itself is mostly in the middle, and a still camera leaves something still: each may win by the rim.
+    reach = np.abs(points) / np.maximum(np.abs(points).max(0), 1e-9)
+    outer = known * (0.5 + 2 * reach.max(1) ** 4)
+
     def supporters(solution: np.ndarray) -> float:
-        return float(known[misses(solution) < NEAR * FLOOR].sum() / len(known))
+        return float(outer[misses(solution) < NEAR * FLOOR].sum() / len(known))
 
     least_absolute = solve(one)
     for _ in range(ABSOLUTE_STEPS):
         least_absolute = solve(1 / np.maximum(misses(least_absolute), FLOOR))
-    # Far off the centre a minority has leverage over the first start, none over the second.
+    # Far off the centre a minority has leverage over the first start, none over the second; the third stays put.
     median = np.array([*(weighted_median(one_way, known) for one_way in displacements.T), 0.0, 0.0])
     solution, trust = least_absolute, -1.0
-    for tried in (least_absolute, median):
+    for tried, most in ((least_absolute, np.inf), (median, np.inf), (np.zeros(4), 2 * FLOOR)):
         for _ in range(TUKEY_STEPS):
             errors = misses(tried)
-            sigma = max(1.4826 * weighted_median(errors, known), FLOOR)
+            sigma = min(max(1.4826 * weighted_median(errors, known), FLOOR), most)
             tried = solve(np.maximum(1 - (errors / (TUKEY * sigma)) ** 2, 0) ** 2)
         if supporters(tried) > trust + MARGIN:
             solution, trust = tried, supporters(tried)
+    trust = float(known[misses(solution) < NEAR * FLOOR].sum() / len(known))
     a, b = solution[2] + 1, solution[3]
     return Similarity(
         shift=(float(solution[0]), float(solution[1])),

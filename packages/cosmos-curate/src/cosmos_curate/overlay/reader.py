@@ -94,6 +94,8 @@ class RapidText:
         engine = RapidOCR(
             params={
                 "Global.log_level": "critical",
+                # Nothing is drawn; but without a file here old versions fetch a font.
+                "Global.font_path": str(paths["det"]),
                 "EngineConfig.onnxruntime.intra_op_num_threads": 1,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
                 "Det.model_path": str(paths["det"]),
