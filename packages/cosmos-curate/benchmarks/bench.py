@@ -73,8 +73,10 @@ class Tree:
         held = 0
         for number in self.known & spent.keys():
             began, cpu_s, resident = spent[number]
+            # A process that is only now being made may still be its parent, memory and all.
+            if (number, began) in self.cpu:
+                held += _proportional(number) or resident
             self.cpu[number, began] = cpu_s
-            held += _proportional(number) or resident
         self.peak = max(self.peak, held)
 
 
