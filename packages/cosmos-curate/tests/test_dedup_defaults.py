@@ -1,5 +1,6 @@
 """The defaults mark a re-encode and a rescale of a clip, and not another shot, on drawn film."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -68,3 +69,13 @@ def test_hashes_alone_mark_rescaled_clips_and_nothing_wrong(clips: DedupInput):
     marked = {name: of for name, of in zip(clips.ids, found.dup_of, strict=True) if of is not None}
     assert {"0 small", "1 small"} <= marked.keys()
     assert marked.items() <= right(clips).items()
+
+
+def test_torch_is_not_asked_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert DedupConfig().resolved_device() == "cpu"
+    assert DedupConfig(device="cuda").resolved_device() == "cuda"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(ImportError):
+        DedupConfig().resolved_device()

@@ -270,6 +270,24 @@ def test_a_clip_that_fails_does_not_take_the_others_along(video, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0.mp4", "a.mp4"]
 
 
+@pytest.mark.parametrize(("pixels", "calls"), [(10**9, [3]), (2 * 48 * 32, [2, 1]), (1, [1, 1, 1])])
+def test_larger_pictures_go_fewer_a_call(video, tmp_path, monkeypatch, pixels, calls):
+    source = video(tmp_path / "a.mp4", counted(32, 48))
+    true_run, found = module._run, []
+
+    def counting(command, target):
+        found.append(sum(str(word).startswith("file:") for word in command) - 1)
+        return true_run(command, target)
+
+    monkeypatch.setattr(module, "_run", counting)
+    monkeypatch.setattr(module, "_MOST_PIXELS", pixels)
+    made = transcode(
+        source, spans_of(source, (0, 9), (9, 20), (20, 30)), [tmp_path / f"{i}.mp4" for i in range(3)], FAST
+    )
+    assert [clip.num_frames for clip in made] == [9, 11, 10]
+    assert found == calls
+
+
 def test_a_call_that_fails_is_done_again_clip_by_clip(video, tmp_path, monkeypatch):
     source = video(tmp_path / "a.mp4", counted())
     spans = spans_of(source, (0, 9), (9, 20), (20, 30))
@@ -286,22 +304,15 @@ def test_a_call_that_fails_is_done_again_clip_by_clip(video, tmp_path, monkeypat
     assert len(calls) == 4
 
 
-def fake_ffmpeg(returncode, words):
-    return lambda command, **kwargs: subprocess.CompletedProcess(command, returncode, b"", words)
-
-
 def test_a_full_disk_is_no_fault_of_the_clip(video, tmp_path, monkeypatch):
     source = video(tmp_path / "a.mp4", counted())
     (span,) = spans_of(source, (0, 9))
-    monkeypatch.setattr(
-        module.subprocess, "run", fake_ffmpeg(1, b"x\nError writing trailer: No space left on device\n")
-    )
-    check_encoder.cache_clear()
-    monkeypatch.setattr(module, "check_encoder", lambda codec: None)
+    words = b"x\nError writing trailer: No space left on device\n"
+    monkeypatch.setattr(module, "run_program", lambda command: (1, words))
     with pytest.raises(OSError, match="out.mp4") as caught:
         transcode(source, [span], [tmp_path / "out.mp4"], FAST)
     assert caught.value.errno == errno.ENOSPC
-    monkeypatch.setattr(module.subprocess, "run", fake_ffmpeg(-9, b""))
+    monkeypatch.setattr(module, "run_program", lambda command: (-9, b""))
     with pytest.raises(ChildProcessError, match="stopped by signal 9"):
         transcode(source, [span], [tmp_path / "out.mp4"], FAST)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]

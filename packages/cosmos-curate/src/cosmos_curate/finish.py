@@ -140,14 +140,11 @@ def _write_embeddings(store: "Store", embeddings: Embeddings) -> None:
 
 def _captioned(table: "pa.Table", caption: Caption) -> "pa.Table":
     """The table with captions of what stays; a clip that no captioner could do is put aside."""
-    names = [column.name for column in COLUMNS]
-    places, items = {}, []
-    for place, stays in enumerate(table["keep"].to_pylist()):
-        if stays:
-            row = {name: value for name, value in table.slice(place, 1).to_pylist()[0].items() if name in names}
-            about = {name: value for name, value in row.items() if name not in CAPTIONED and name != QUARANTINE}
-            places[row["clip_id"]] = place
-            items.append(Item(id=row["clip_id"], path=clip_name(row["clip_id"]), columns=about))
+    kept = [place for place, stays in enumerate(table["keep"].to_pylist()) if stays]
+    told = [column.name for column in COLUMNS if column.name not in (*CAPTIONED, QUARANTINE)]
+    rows = take(table.select(told), kept).to_pylist()
+    places = {row["clip_id"]: place for place, row in zip(kept, rows, strict=True)}
+    items = [Item(id=row["clip_id"], path=clip_name(row["clip_id"]), columns=row) for row in rows]
     columns = {name: table[name].to_pylist() for name in ("keep", "drop_rule", "drop_value", QUARANTINE)}
     columns |= {name: [None] * len(table) for name in CAPTIONED}
     for item in caption(items):

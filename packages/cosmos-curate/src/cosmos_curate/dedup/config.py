@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from cosmos_curate.engine.machine import count_gpus
 from cosmos_curate.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -62,6 +63,8 @@ class DedupConfig:
         """Return "cuda" or "cpu"."""
         if self.device != "auto":
             return self.device
+        if not count_gpus():  # torch takes seconds to import, only to say the same
+            return "cpu"
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"

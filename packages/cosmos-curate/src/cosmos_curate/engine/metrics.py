@@ -48,10 +48,10 @@ class StageTotal:
 class Metrics:
     """Totals of a run; one thread adds, any may read.
 
-    Seconds of CPU by stage are those of the workers' own threads, so that what a library's threads or programs outside
-    use is only in the whole run's `cpu_s`, which counts this process and its children that have ended. On Ray the work
-    is done by other processes: the stages' sums count there, the run's does not. Seconds of GPU are those for which a
-    worker held one, times the share it asked for; how busy it was then is not known.
+    Seconds of CPU by stage are those of the workers' own threads and of the programs that they ran; what a library's
+    threads use is only in the whole run's `cpu_s`, which counts this process and its children that have ended. On Ray
+    the work is done by other processes: the stages' sums count there, the run's does not. Seconds of GPU are those for
+    which a worker held one, times the share it asked for; how busy it was then is not known.
     """
 
     def __init__(self) -> None:

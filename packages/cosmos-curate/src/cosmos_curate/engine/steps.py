@@ -14,6 +14,7 @@ from cosmos_curate.engine.keys import result_key
 from cosmos_curate.engine.ledger import Ledger, Record
 from cosmos_curate.engine.storage import Store
 from cosmos_curate.media.frames import Frames, Sampling
+from cosmos_curate.media.programs import programs_cpu_s
 from cosmos_curate.stage import Columns, Item, Process, Resources, Stage
 
 
@@ -26,7 +27,7 @@ class Measure:
         reused: 1 where the ledger had the result.
         quarantined: 1 where the item was put aside by this stage.
         wall_s: seconds that it took.
-        cpu_s: of the worker's own thread, plus what the stage says of programs it ran; not of a library's threads.
+        cpu_s: of the worker's own thread and the programs that it ran to their end; not of a library's threads.
         gpu_s: seconds for which it held a GPU, times the share of it.
         video_s: of the item.
     """
@@ -96,13 +97,13 @@ def put_aside(item: Item, reason: str) -> Item:
 
 
 class Meter:
-    """Seconds of wall and thread between entering and leaving, as a Measure."""
+    """Seconds of wall, and of the thread with its programs, between entering and leaving, as a Measure."""
 
     def __init__(self, stage: str, resources: Resources, item: Item) -> None:
         length = item.columns.get("duration_s", item.columns.get("source_duration_s"))
         video_s = float(length) if isinstance(length, int | float) else 0.0
         self.stage, self.gpus, self.video_s = stage, resources.gpus, video_s
-        self.wall_s, self.cpu_s = -time.perf_counter(), -time.thread_time()
+        self.wall_s, self.cpu_s = -time.perf_counter(), -_cpu_s()
 
     def measure(self, record: Record | None = None, *, reused: bool = False, less: Measure | None = None) -> Measure:
         """Return what was measured since, without `less`, which was measured inside."""
@@ -112,10 +113,14 @@ class Meter:
             reused=int(reused),
             quarantined=int(record is not None and record.quarantine is not None),
             wall_s=wall_s,
-            cpu_s=self.cpu_s + time.thread_time() - (less.cpu_s if less else 0),
+            cpu_s=self.cpu_s + _cpu_s() - (less.cpu_s if less else 0),
             gpu_s=wall_s * self.gpus,
             video_s=self.video_s,
         )
+
+
+def _cpu_s() -> float:
+    return time.thread_time() + programs_cpu_s()
 
 
 def remember(

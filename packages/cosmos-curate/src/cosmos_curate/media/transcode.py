@@ -9,7 +9,6 @@ tone-mapped. Interlaced pictures stay so.
 import errno
 import hashlib
 import os
-import subprocess
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -21,11 +20,15 @@ from av.video.reformatter import Colorspace
 from cosmos_curate.errors import InputError, Unusable
 from cosmos_curate.media.encoders import PRESETS, check_encoder, encoder_arguments, ffmpeg
 from cosmos_curate.media.picture import Picture
+from cosmos_curate.media.programs import run_program
 from cosmos_curate.media.reading import decode, open_video
 from cosmos_curate.media.spans import Span
 
 _GAP_S = 10.0
 """Clips further apart than this go to different calls, so that little is decoded in vain."""
+
+_MOST_PIXELS = 4 * 1920 * 1088
+"""Of a picture times the clips of a call: each holds its encoder, some 80 bytes a pixel, until the call ends."""
 
 _MARGIN_S = 0.0001
 """Frames are told apart by times this much before theirs: FFmpeg takes microseconds."""
@@ -43,7 +46,8 @@ class TranscodeConfig:
         quality: 1 (best) to 51; see `encoders.encoder_arguments` for what it means to each codec.
         preset: the encoder's own name for how much work it does; None for veryfast (libx264) and p5 (h264_nvenc).
             libopenh264 has none.
-        clips_per_call: at most so many clips are cut by one call of FFmpeg, which decodes the source once for them.
+        clips_per_call: at most so many clips are cut by one call of FFmpeg, which decodes the source once for them;
+            fewer of pictures above 1920x1088, for each takes memory until all are done.
         crop_letterbox: cut off the bars that `transcode` is told of.
 
     Raises:
@@ -53,7 +57,7 @@ class TranscodeConfig:
     codec: str = "libx264"
     quality: int = 18
     preset: str | None = None
-    clips_per_call: int = 16
+    clips_per_call: int = 4
     crop_letterbox: bool = True
 
     def __post_init__(self) -> None:
@@ -125,7 +129,8 @@ def transcode(
     check_encoder(config.codec)
     plan = _plan(Path(source), crop if config.crop_letterbox else None)
     done: dict[int, Encoded | Unusable] = {}
-    for group in _groups(spans, config.clips_per_call):
+    most = max(1, min(config.clips_per_call, _MOST_PIXELS // (plan.width * plan.height)))
+    for group in _groups(spans, most):
         done |= _call(plan, {i: (spans[i], targets[i]) for i in group}, config, seek=True)
     return [done[i] for i in range(len(spans))]
 
@@ -235,16 +240,16 @@ def _command(source: _Source, clips: Sequence[tuple[Span, Path]], config: Transc
 
 def _run(command: list[str], target: Path) -> str | None:
     """Run FFmpeg; return its last words if it failed."""
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    if not ended.returncode:
+    code, said = run_program(command)
+    if not code:
         return None
-    words = ended.stderr.decode(errors="replace")
+    words = said.decode(errors="replace")
     if os.strerror(errno.ENOSPC) in words:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-    if ended.returncode < 0:
-        raise ChildProcessError(f"FFmpeg was stopped by signal {-ended.returncode} while it wrote {target}")
+    if code < 0:
+        raise ChildProcessError(f"FFmpeg was stopped by signal {-code} while it wrote {target}")
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    return lines[-1] if lines else f"FFmpeg returned {ended.returncode} without a word"
+    return lines[-1] if lines else f"FFmpeg returned {code} without a word"
 
 
 def _verified(source: _Source, span: Span, path: Path) -> Encoded | Unusable:

@@ -12,7 +12,7 @@ from cosmos_curate.shots.exporting import export_apart, load, write
 from cosmos_curate.shots.transnetv2 import open_exported
 from cosmos_curate.shots.windows import Run
 
-VERSION = 1
+VERSION = 2
 
 
 def export(weights: Path, target: Path) -> None:

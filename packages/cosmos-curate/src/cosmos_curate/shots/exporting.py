@@ -64,6 +64,9 @@ def write(network: "nn.Module", target: str) -> None:
     """Write a network of windows as ONNX: uint8 `1 100 27 48 3` in, float32 `100` out."""
     import torch
 
+    from cosmos_curate.shots.planar import flatten_convolutions
+
+    flatten_convolutions(network)
     torch.onnx.export(
         network.eval(),
         (torch.zeros((1, 100, 27, 48, 3), dtype=torch.uint8),),

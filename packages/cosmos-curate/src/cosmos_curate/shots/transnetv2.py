@@ -15,7 +15,7 @@ from cosmos_curate.models.cache import exported, open_session
 from cosmos_curate.shots.exporting import export_apart, load, write
 from cosmos_curate.shots.windows import Run
 
-VERSION = 1
+VERSION = 2
 
 
 def installed_weights() -> Path:
