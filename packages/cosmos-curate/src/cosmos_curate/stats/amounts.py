@@ -5,7 +5,7 @@ import re
 _LONG = re.compile(r"(?<![\w.])-?\d+\.\d{3,}(?:e[+-]?\d+)?(?![\w.])")
 
 
-def length(seconds: float) -> str:
+def length(seconds: float | int) -> str:
     """Return a length in seconds, minutes or hours."""
     if seconds < 99.95:
         return f"{seconds:.1f} s"
