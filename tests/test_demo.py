@@ -61,7 +61,7 @@ def fake_curate(arguments):
     rows = [{"clip_id": "aa", "keep": True, **said}, {"clip_id": "bb", "keep": False, **said}]
     pq.write_table(pa.Table.from_pylist(rows), out / "manifest.parquet")
     report = {"videos": len(sources), "clips": 2, "kept": 1, "hours": 0.002, "kept_hours": 0.001, "shards": 1}
-    report |= {"elapsed_s": 12.5, "quarantined": 0}
+    report |= {"elapsed_s": 12.5, "quarantined": 3}
     report["funnel"] = [{"step": "scored", "clips": 2}, {"step": "length", "clips": 1, "dropped": 1}]
     (out / "report.json").write_text(json.dumps(report))
     return 0
@@ -150,6 +150,18 @@ def test_page_links_to_files_that_exist_and_repeats_the_figures(
         assert models[name]["token_file_mb"] == size / 1e6
         assert load_tokens(out / name / "tokens.safetensors").frames == 17
         assert read_video(out / name / "reconstruction.mp4").frames.shape == (17, 34, 50, 3)
+    rows = {key.removeprefix("curated-"): row for key, row in page.rows.items() if key.startswith("curated-")}
+    assert {key: row[0] for key, row in rows.items()} == {
+        "videos": "1",
+        "clips": "2, 7.2 s",
+        "drops": "1 by length",
+        "put_aside": "3",
+        "kept": "1, 3.6 s",
+        "shards": "1",
+        "elapsed": "12.5 s",
+    }
+    assert [link for link in links if link.startswith("curated/")] == ["curated/index.html", "curated/clips/aa/aa.mp4"]
+    assert "bunny.mp4, carphone.mp4, trailer.mp4" in text
     assert left(tmp_path) == ["out"]
 
 
