@@ -6,6 +6,7 @@ What is fetched from a registry and cannot be had is left out, and said to be. E
 import html
 import json
 import shutil
+import sys
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -28,11 +29,11 @@ SHOWN = 4
 """Clips that the page plays."""
 PAGE = Path(__file__).with_name("demo_curation.html")
 CLIP = (
-    '<figure><video src="{file}" muted loop controls playsinline preload="metadata"></video>'
+    '<figure><video src="{file}" muted loop controls playsinline preload="auto"></video>'
     "<figcaption>{about}</figcaption></figure>"
 )
 
-SOURCE = "{name}: from the Python package {package}, by {author}. Licence: {licence}."
+SOURCE = "{name}: from the Python package {package}. Author: {author}. Licence: {licence}."
 
 
 def gather(folder: Path) -> str | None:
@@ -51,7 +52,8 @@ def gather(folder: Path) -> str | None:
     absent = [f"{group}.mp4" for group in GROUPS if not Path(VIDEOS, f"{group}.mp4").exists()]
     if not absent:
         return None
-    return " ".join(f"left out, as it cannot be fetched: {', '.join(absent)} ({'; '.join(problems)})".split())
+    why = "; ".join(problems).replace(sys.executable, "python")
+    return " ".join(f"Left out, as it cannot be fetched: {', '.join(absent)} ({why})".split())
 
 
 def curate(folder: Path, run: Callable[..., str]) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def curate(folder: Path, run: Callable[..., str]) -> dict[str, Any]:
     listing = {file["name"]: file for file in tomllib.loads(footage.LIST.read_text("utf-8"))["files"]}
     sources = [listing[path.name] for path in sorted(Path(VIDEOS).iterdir())]
     steps = Path(TRAINED, "metrics.jsonl").read_text("utf-8").splitlines()
+    shutil.rmtree(TRAINED)
     return {
         "sources": [{key: file[key] for key in ("name", "package", "licence", "author")} for file in sources],
         "left_out": left_out,
@@ -125,7 +128,6 @@ def section(curation: dict[str, Any]) -> str:
         page=f"{CURATED}/index.html",
         steps=curation["steps"],
         recipe=html.escape(curation["recipe"]),
-        losses=f"{TRAINED}/metrics.jsonl",
         left_out=html.escape(curation["left_out"] or ""),
         sources="\n".join(f"<li>{html.escape(SOURCE.format(**file))}</li>" for file in curation["sources"]),
     )

@@ -234,7 +234,6 @@ def test_a_second_run_replaces_the_first_one_whole(demo, no_renderer, arguments,
         "input.mp4",
         "metrics.json",
         "toy",
-        "trained",
         "videos",
     ]
     assert left(tmp_path) == ["out"]
