@@ -57,7 +57,7 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
     """
     inputs, output = Store(config.folder), Store(config.out)
     _check_apart(inputs, output)
-    listing = find_videos(inputs)
+    listing = find_videos(inputs, output)
     if not listing.videos:
         raise InputError(f"{config.folder}: holds no video; name a folder with files such as .mp4, .mov or .mkv")
     for line in listing.notices:
