@@ -235,7 +235,10 @@ def _command(source: _Source, clips: Sequence[tuple[Span, Path]], config: Transc
 
 def _run(command: list[str], target: Path) -> str | None:
     """Run FFmpeg; return its last words if it failed."""
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # In a session of its own: Ctrl-C goes to all programs of a terminal, and a stopped FFmpeg looks like a bad clip.
+    ended = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
     if not ended.returncode:
         return None
     words = ended.stderr.decode(errors="replace")
