@@ -115,7 +115,9 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
 def _check_apart(inputs: Store, output: Store) -> None:
     """Refuse an output that is the folder of videos, lies inside it, or has it inside."""
     if not inputs.is_local and not output.is_local:
-        one, other = f"{inputs.url.rstrip('/')}/", f"{output.url.rstrip('/')}/"
+        if type(inputs.fs) is not type(output.fs):
+            return
+        one, other = f"{inputs.root}/", f"{output.root}/"
     elif inputs.is_local and output.is_local:
         if not os.path.isdir(inputs.root):
             raise InputError(f"{inputs.url}: no such folder; name the one with the videos")

@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from cosmos_curate.engine.steps import Measure, Meter, StepResult, Work, put_aside
-from cosmos_curate.engine.storage import Store
+from cosmos_curate.engine.storage import FULL, OutputError, Store
+from cosmos_curate.errors import InputError
 from cosmos_curate.stage import Item, Resources
 
 NAME = "identify"
@@ -39,8 +40,13 @@ class _Identify:
         try:
             with self.store.local(item.path, self.step.work) as path, open(path, "rb") as file:
                 found = replace(item, id=hashlib.file_digest(file, "sha256").hexdigest())
-        except OSError as error:
-            found = put_aside(item, f"{NAME}: {error.strerror or error}")
+        except InputError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise OutputError(f"{NAME}: {error.strerror}; free some space and run again") from error
+            reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+            found = put_aside(item, f"{NAME}: {' '.join(reason.split())}"[:500])
         measured: Measure = meter.measure()
         return StepResult(items=(found,), measures=(measured,))
 

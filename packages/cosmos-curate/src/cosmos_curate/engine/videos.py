@@ -57,8 +57,16 @@ def find_videos(store: Store, apart: Store | None = None) -> Listing:
     """
     found = Listing()
     if store.fs is not None:
-        for name in store.list():
-            if not any(part.startswith(".") for part in name.split("/")):
+        try:
+            names = store.list()
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{store.url} cannot be listed: {reason}") from error
+        for name in names:
+            parts = name.split("/")
+            if {"", ".", ".."} & set(parts):
+                found.unreadable.append((_shown(name), "its name is no path inside the folder"))
+            elif not any(part.startswith(".") for part in parts):
                 _sort_in(found, name)
     else:
         if not os.path.isdir(store.root):
