@@ -1,5 +1,7 @@
 """What `cosmos-curate run` writes is what `cosmos-posttrain train` reads, in both layouts of shards."""
 
+from fractions import Fraction
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +20,7 @@ def footage(tmp_path_factory):
         fields = np.random.default_rng(seed).uniform(0.05, 0.9, (6, 3))
         waves = sum(np.sin(a * x + b * y + (a + 0.2) * t / 2 + c * 9) for a, b, c in fields)
         frames = np.clip(127 + 25 * waves[..., None] * (1, 0.8, 0.6), 0, 255).astype(np.uint8)
-        write_video(folder / f"{seed}.mp4", Video(frames=frames, rate=24))
+        write_video(folder / f"{seed}.mp4", Video(frames=frames, rate=Fraction(24)))
     return folder
 
 

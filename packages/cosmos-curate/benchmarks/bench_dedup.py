@@ -109,7 +109,7 @@ def print_planted(args: argparse.Namespace) -> None:
         f"{count} clips of {args.seconds} s. Recall: copies marked as such of their own original. Precision: of marked"
     )
     print(
-        "clips, those marked as copies of the clip they were made from. Embedding alone; last row: defaults, with the hash.\n"
+        "clips, those marked as copies of the clip they were made from. By embedding; last row: defaults, and hash.\n"
     )
     print(f"{'eps':>6}", *(f"{kind:>20}" for kind in KINDS), f"{'distinct marked':>16}")
     for eps in (*EPS, None):

@@ -90,15 +90,18 @@ def test_a_chain_keeps_both_ends():
     assert found.dup_of == [None, "clip00000", None]
 
 
-def test_the_copy_of_highest_resolution_stays_then_bit_rate_then_quality_then_id():
+def test_the_copy_that_passes_stays_then_by_resolution_then_bit_rate_then_quality_then_id():
     same = np.ones((4, 3))
-    for winner, columns in enumerate(
+    for winner, columns in zip(
+        (0, 1, 2, 3, 2),
         [
             {"pixels": np.array([9, 5, 5, 5]), "bytes": np.array([1, 9, 9, 9])},
             {"pixels": np.full(4, 5), "bytes": np.array([1, 9, 2, 3])},
             {"pixels": np.full(4, 5), "quality": np.array([np.nan, 1, 2, 1], np.float32)},
             {"pixels": np.full(4, 5), "ids": ["d", "c", "b", "a"]},
-        ]
+            {"passes": np.array([False, False, True, False])},
+        ],
+        strict=True,
     ):
         clips = clips_of(same, **columns)
         found = find_duplicates(clips, CPU)
@@ -216,9 +219,11 @@ def test_nothing_and_one_clip():
 def test_a_copy_of_a_dropped_clip_names_the_one_that_is_kept():
     # 2 has the bytes of 1, and 1 is near 0: both are copies of 0, at the cosine of their own.
     rows = np.array([[1, 0.0], [1, 0.1], [1, 0.1], [0, 1]])
-    found = find_duplicates(clips_of(rows, sha256=["a", "b", "b", "c"]), CPU)
+    found = find_duplicates(clips_of(rows, sha256=["a", "b", "b", "c"]), replace(CPU, sweep=(0.001, 0.01)))
     assert found.dup_of == [None, "clip00000", "clip00000", None]
     assert found.similarity[2] == pytest.approx(1 / np.sqrt(1.01), abs=1e-3)
+    # Of four, at 0.001 the one of equal bytes goes, and at 0.01 the near one too.
+    assert [point.share for point in found.sweep] == [0.25, 0.5]
 
 
 def test_copies_by_hash_need_no_near_embedding():

@@ -169,10 +169,9 @@ def test_poison_is_retried_then_put_aside_and_recorded(run, calls):
     assert calls.ran == ["bad"] * 3
 
 
-@pytest.mark.parametrize("error", [Unusable("no frames"), InputError("no frames")])
-def test_what_no_retry_mends_is_tried_once(run, calls, error):
+def test_what_no_retry_mends_is_tried_once(run, calls):
     def fail(count):
-        raise error
+        raise Unusable("no frames")
 
     item, _ = run([calls.stage("bad", {"b": 1}, fail=fail)])
     assert item.columns["quarantine"] == "bad: no frames"
@@ -188,9 +187,19 @@ def test_a_missing_file_and_a_lying_stage_are_put_aside(run, calls):
     assert "a column cannot hold complex64" in run([odd])[0].columns["quarantine"]
 
 
-def test_a_path_out_of_the_folder_is_put_aside(run, calls):
-    item, _ = run([calls.stage("one", {"a": 1})], item=Item(id="ab14", path="../../etc/passwd"))
-    assert "is no name of a file inside" in item.columns["quarantine"]
+def test_a_wrong_setting_ends_the_run_and_is_recorded_of_no_item(run, calls, tmp_path):
+    def fail(count):
+        raise InputError("the key is wrong")
+
+    with pytest.raises(InputError, match="the key is wrong"):
+        run([calls.stage("bad", {"b": 1}, fail=fail)])
+    assert calls.ran == ["bad"]
+    assert not (tmp_path / "out" / "ledger").exists()
+
+
+def test_a_path_out_of_the_folder_is_not_read(run, calls):
+    with pytest.raises(InputError, match="is no name of a file inside"):
+        run([calls.stage("one", {"a": 1})], item=Item(id="ab14", path="../../etc/passwd"))
     assert calls.ran == []
 
 

@@ -243,3 +243,25 @@ def test_a_light_that_wanders_is_no_pan(scene):
     still = see(scene, steady(clock, (0, 0, 0, 0))) * 0.5 + 60
     shade = 1 - 0.4 * (1 + np.sin(2 * np.pi * (np.arange(192) / 150 - clock[:, None])))
     assert tagged((still * shade[:, None, :, None]).astype(np.uint8), clock).names == ("static",)
+
+
+def test_a_whip_pan_is_followed(scene):
+    clock = times(1.0)
+    speeds = follow(see(scene, steady(clock, (0.9, 0, 0, 0))), clock).speeds
+    np.testing.assert_allclose(speeds, np.tile([0.9, 0, 0, 0], (8, 1)), atol=0.05)
+
+
+def test_the_first_pair_of_a_fast_turn_is_exact(scene):
+    clock = times(0.125)
+    speeds = follow(see(scene, steady(clock, (0, 0, 0, 0.3))), clock).speeds
+    np.testing.assert_allclose(speeds, [[0, 0, 0, 0.3]], atol=0.001)
+
+
+def test_a_flash_and_a_cut_are_not_trusted(scene, picture):
+    clock = times(1.0)
+    pixels = see(scene, steady(clock, (0.05, 0, 0, 0)))
+    pixels[2] = 255
+    pixels[6:] = see(picture(480, 640, seed=8), steady(clock, (0.05, 0, 0, 0)))[6:]
+    trust = follow(pixels, clock).trust
+    assert trust[[1, 2, 5]].max() < 0.1
+    assert trust[[0, 3, 4, 6, 7]].min() > 0.5

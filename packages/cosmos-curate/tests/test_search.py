@@ -54,7 +54,8 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def test_nearest_clips_of_a_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_nearest_clips_of_a_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cosmos_curate.search.nearest.BATCH", 7)
     rows = unit(np.random.default_rng(0).normal(size=(50, 16)))
     table = write_run(tmp_path, rows)
     found = search(tmp_path, "--clip", table[3]["clip_id"], "--top", "5")

@@ -55,13 +55,13 @@ def test_exactly_the_longest_is_one_part():
 def test_snapping_to_frames_never_exceeds_the_longest():
     times = even(1000, rate=10.0)
     for longest in np.linspace(0.3, 20, 60):
-        spans = cut([Shot(0, 1000)], times, CutConfig(guard_s=0, longest_s=float(longest)))
+        spans = cut([Shot(0, 1000)], times, CutConfig(guard_s=0.0, longest_s=float(longest)))
         assert max(s.end_s - s.start_s for s in spans) <= longest + GRACE_S
 
 
 def test_frames_further_apart_than_the_longest_still_come_out():
     times = np.array([0.0, 100.0, 200.0, 300.0, 400.0, 400.5])
-    spans = cut([Shot(0, 5)], times, CutConfig(guard_s=0))
+    spans = cut([Shot(0, 5)], times, CutConfig(guard_s=0.0))
     assert [(s.first, s.end) for s in spans] == [(0, 2), (2, 5)]
 
 

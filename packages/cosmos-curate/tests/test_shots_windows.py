@@ -42,7 +42,7 @@ def test_no_frames_are_no_probabilities():
 
 def test_frames_above_the_threshold_belong_to_no_shot():
     p = np.array([0, 0.1, 0.9, 0.4, 0.2, 0.41, 0.8, 0.3], np.float32)
-    assert shots_between(p, np.float32(0.4)) == [Shot(0, 2), Shot(3, 5), Shot(7, 8)]
+    assert shots_between(p, float(np.float32(0.4))) == [Shot(0, 2), Shot(3, 5), Shot(7, 8)]
 
 
 def test_transitions_at_the_ends_are_left_out():

@@ -9,6 +9,7 @@ from cosmos_curate.config import FinishConfig, RunConfig, changed
 from cosmos_curate.content.mix import MixConfig
 from cosmos_curate.dedup.config import DedupConfig
 from cosmos_curate.errors import InputError
+from cosmos_curate.quality.dover import Dover
 from cosmos_curate.rules import changed as changed_rules
 
 C = TypeVar("C")
@@ -38,6 +39,7 @@ def configured(config: RunConfig, args: argparse.Namespace) -> RunConfig:
             "window": args.caption_window,
         },
         "aesthetic": {"model": args.aesthetic_model},
+        "quality": {"scorer": None if args.dover is None else Dover(path=args.dover)},
     }
     for part, values in parts.items():
         given = {name: value for name, value in values.items() if value is not None}

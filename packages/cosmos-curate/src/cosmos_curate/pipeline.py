@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from cosmos_curate._version import __version__
@@ -147,6 +148,8 @@ def _steps(
 ) -> tuple[list[Step], list[Stage], dict[str, str]]:
     """Return the steps from videos to scored clips, their stages, and which key wrote each column of a clip."""
     tries = {"attempts": config.attempts, "retry": config.retry}
+    # Where pieces of fixed length meet there is no transition to guard against.
+    cut = replace(config.cut, guard_s=0.0) if config.shots.detector == "stride" else config.cut
     sources = [probe_stage(), shots_stage(config.shots)]
     scorers = [
         motion_stage(config.motion),
@@ -163,7 +166,7 @@ def _steps(
     keys = keys_of(scorers, given)
     steps: list[Step] = [
         *steps_of(sources, inputs=inputs.url, output=output.url, work=work, carry=["frame_times_s"], **tries),
-        CutStep(cut=config.cut, transcode=config.transcode),
+        CutStep(cut=cut, transcode=config.transcode),
         EncodeStep(inputs=inputs.url, output=output.url, work=work, config=config.transcode, **tries),
         *steps_of(scorers, inputs=output.url, output=output.url, work=work, given=given, carry=["embedding"], **tries),
     ]

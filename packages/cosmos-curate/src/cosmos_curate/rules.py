@@ -173,7 +173,7 @@ DEFAULT_RULES = (
     Rule(name="length", test="duration_s >= 2"),
     Rule(name="static", test="camera_motion != static or motion >= 0.01"),
     Rule(name="shake", test="camera_motion != shake"),
-    Rule(name="text", test="text_overlay < 0.5"),
+    Rule(name="text", test="text_overlay < 0.3"),
     Rule(name="aesthetic", test="aesthetic >= 3.5"),
     Rule(name="quality", test="percentile(quality) >= 0.15"),
 )

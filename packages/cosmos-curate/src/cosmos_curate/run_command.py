@@ -21,6 +21,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--caption-model", metavar="NAME", help="at the endpoint; or a folder or hub id")
     parser.add_argument("--caption-url", metavar="URL", help="of an OpenAI-compatible endpoint, up to /v1")
     parser.add_argument("--caption-window", type=_count, metavar="FRAMES", help="a caption for each so many frames")
+    parser.add_argument("--dover", metavar="PATH", help="ONNX file of DOVER, to judge quality in place of BRISQUE")
     parser.add_argument("--aesthetic-model", metavar="PATH", help="ONNX file of an aesthetic scorer")
     parser.add_argument("--attempts", type=_count, help="tries of each stage before an item is put aside (default 3)")
     parser.add_argument("--retry", action="store_true", help="try again what an earlier run put aside")

@@ -37,8 +37,8 @@ class DedupInput:
     passes: Bool[np.ndarray, "N"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("embeddings", "sha256", "phash", "duration_s", "pixels", "bytes", "quality"):
-            if len(getattr(self, name)) != len(self.ids):
+        for name in ("embeddings", "sha256", "phash", "duration_s", "pixels", "bytes", "quality", "passes"):
+            if getattr(self, name) is not None and len(getattr(self, name)) != len(self.ids):
                 raise InputError(f"{name} has {len(getattr(self, name))} rows for {len(self.ids)} clips; give one each")
         if len(set(self.ids)) != len(self.ids):
             raise InputError("two clips have one id; ids come from content and span, so drop the repeated rows")

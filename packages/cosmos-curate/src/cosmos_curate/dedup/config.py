@@ -27,7 +27,7 @@ class DedupConfig:
         seed: of k-means and of both draws.
     """
 
-    eps: float = 0.08
+    eps: float = 0.06
     radius: int = 2
     clusters: int | Literal["auto"] = "auto"
     exact_below: int = 8192
