@@ -42,10 +42,10 @@ def _locked_folder(store: Store) -> Iterator[None]:
         if not _lock(file):
             owner = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
             raise InputError(f"{store.url} is in use by {owner}: wait for it, or give another output")
-        with failing(store, LOCK):
-            os.ftruncate(file, 0)
-            os.write(file, _owner().encode())
         try:
+            with failing(store, LOCK):
+                os.ftruncate(file, 0)
+                os.write(file, _owner().encode())
             yield
         finally:
             with suppress(FileNotFoundError):  # someone may have removed the lock, or the whole output

@@ -123,9 +123,13 @@ class Store:
             return []
 
     def remove(self, name: str) -> None:
-        """Remove the file if it is there."""
+        """Remove the file if it is there.
+
+        Raises:
+            OutputError: it stays.
+        """
         path = self.path(name)
-        with suppress(FileNotFoundError):
+        with failing(self, name), suppress(FileNotFoundError):
             if self.fs is None:
                 os.unlink(path)
             else:

@@ -86,7 +86,7 @@ def _write(
     """Write one tar with its index and sums, unless they are there of the same members."""
     stem = name.removesuffix(".tar")
     digest = _digest(shard, rows, kind, embed)
-    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         entry = json.loads(store.read_bytes(f"{stem}.json"))
         if entry["members_sha256"] == digest and store.size(name) == entry["bytes"] and store.exists(f"{stem}.idx"):
             return entry
