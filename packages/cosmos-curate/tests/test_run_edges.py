@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import hashlib
+import importlib
 import io
 import json
 import os
@@ -10,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import fsspec
@@ -25,6 +27,7 @@ from cosmos_curate.engine import storage
 from cosmos_curate.engine.lock import locked
 from cosmos_curate.engine.storage import Store
 from cosmos_curate.engine.videos import find_videos
+from cosmos_curate.stage import Item
 
 OPTIONS = ["--detector", "content", "--set", "cut.guard_s=0.1", "--rule", "length: duration_s >= 1"]
 RESUMES = "interrupted; what is done is kept, and the same command goes on from there"
@@ -265,7 +268,9 @@ def test_what_was_removed_or_damaged_is_made_again(folder, out, expected, fails)
     check_whole(out)
 
 
-def test_select_says_what_is_missing(folder, out, expected, fails):
+def test_select_says_what_is_missing(folder, out, expected, fails, tmp_path):
+    assert "holds no config.json; name the output folder" in fails(2, "select", tmp_path / "mistyped")
+    assert not (tmp_path / "mistyped").exists()
     for path in (out / "clips").rglob("*.mp4"):
         path.unlink()
     line = fails(2, "select", out, "--set", "shards.seed=1")
@@ -337,6 +342,53 @@ def test_files_that_go_while_the_run_is_on(folder, tmp_path, monkeypatch, when):
     shutil.copy(folder / "one.mp4", moving)
     assert main(["run", str(moving), str(tmp_path / "out"), *OPTIONS, "--retry"]) == 0
     assert [row["quarantine"] for row in rows(tmp_path / "out") if row["source"] != "broken.mp4"] == [None] * 3
+
+
+@pytest.mark.parametrize("stage", ["identify", "probe", "shots", "transcode"])
+def test_a_file_that_changes_is_not_taken_for_what_it_was(folder, expected, tmp_path, monkeypatch, stage):
+    moving, out = Path(shutil.copytree(folder, tmp_path / "in")), tmp_path / "out"
+    places = {
+        "identify": "hashlib.file_digest",
+        "probe": "media.probe.open_video",
+        "shots": "shots.stage.decode",
+        "transcode": "clips.encode.transcode",
+    }
+    name, _, attribute = places[stage].rpartition(".")
+    module = hashlib if stage == "identify" else importlib.import_module(f"cosmos_curate.{name}")
+    original = getattr(module, attribute)
+
+    def change(source: object, *args: object, **options: object) -> object:
+        if str(getattr(source, "name", source)).endswith("one.mp4"):
+            shutil.copy(folder / "two.mp4", moving / "one.mp4")
+        return original(source, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, attribute, change)
+        assert main(["run", str(moving), str(out), *OPTIONS]) == 0
+    for row in rows(out):
+        if row["source"] == "one.mp4":
+            assert row["quarantine"].startswith(f"{stage}: was changed while the run was at work on it")
+    assert main(["run", str(moving), str(out), *OPTIONS]) == 0
+    assert {row["source_sha256"] for row in rows(out) if row["source"] == "one.mp4"} == {
+        hashlib.sha256((folder / "two.mp4").read_bytes()).hexdigest()
+    }
+    shutil.copy(folder / "one.mp4", moving)
+    assert main(["run", str(moving), str(out), *OPTIONS, "--retry"]) == 0
+    found = files(out)
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_a_file_that_is_only_touched_is_what_it_was(folder, expected, tmp_path, monkeypatch):
+    moving = Path(shutil.copytree(folder, tmp_path / "in"))
+    by_bytes = pipeline._by_bytes
+
+    def touch(found: Sequence[Item]) -> object:
+        (moving / "one.mp4").touch()
+        return by_bytes(found)
+
+    monkeypatch.setattr(pipeline, "_by_bytes", touch)
+    assert main(["run", str(moving), str(tmp_path / "out"), *OPTIONS]) == 0
+    assert files(tmp_path / "out") == expected
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

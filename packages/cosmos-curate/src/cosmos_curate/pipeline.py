@@ -12,7 +12,7 @@ from cosmos_curate._version import __version__
 from cosmos_curate.captions.stage import caption_stage
 from cosmos_curate.clips.cut import CutStep
 from cosmos_curate.clips.encode import EncodeStep
-from cosmos_curate.clips.identify import IdentifyStep, unknown
+from cosmos_curate.clips.identify import IdentifyStep, same, unknown
 from cosmos_curate.config import RunConfig, to_json
 from cosmos_curate.content.aesthetics import aesthetic_stage
 from cosmos_curate.content.stage import content_stage
@@ -150,7 +150,7 @@ def _steps(
     tries = {"attempts": config.attempts, "retry": config.retry}
     # Where pieces of fixed length meet there is no transition to guard against.
     cut = replace(config.cut, guard_s=0.0) if config.shots.detector == "stride" else config.cut
-    sources = [probe_stage(), shots_stage(config.shots)]
+    sources = [same(probe_stage()), same(shots_stage(config.shots))]
     scorers = [
         motion_stage(config.motion),
         quality_stage(config.quality),
