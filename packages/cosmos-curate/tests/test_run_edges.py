@@ -442,6 +442,16 @@ def test_folders_nested_deeper_than_calls_can_be(tmp_path):
     assert found.videos == [f"{'d/' * depth}far down.mp4"]
 
 
+def test_links_make_no_output_part_of_the_input(tmp_path):
+    for name in ("in/a.mp4", "beside/b.mp4", "beside/out/clips/c.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for name, target in (("over", "../beside"), ("out", "../beside/out"), ("within", "../beside/out/clips")):
+        (tmp_path / "in" / name).symlink_to(target)
+    apart = Store(tmp_path / "beside" / "out")
+    assert find_videos(Store(tmp_path / "in"), apart).videos == ["a.mp4", "over/b.mp4"]
+
+
 @pytest.fixture
 def memory(folder) -> Iterator[MemoryFileSystem]:
     """Give an object store that has the videos below `memory://in`."""
