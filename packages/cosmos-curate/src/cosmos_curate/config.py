@@ -13,7 +13,7 @@ from cosmos_curate.content.aesthetics import AestheticConfig
 from cosmos_curate.content.stage import ContentConfig
 from cosmos_curate.errors import InputError
 from cosmos_curate.media.transcode import TranscodeConfig
-from cosmos_curate.motion.stage import MotionConfig
+from cosmos_curate.motion.config import MotionConfig
 from cosmos_curate.overlay.stage import OverlayConfig
 from cosmos_curate.quality.stage import QualityConfig
 from cosmos_curate.selection import SelectConfig

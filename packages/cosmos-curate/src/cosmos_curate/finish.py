@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float16
 
 from cosmos_curate.clips.cut import clip_name
+from cosmos_curate.dedup.incremental import FILE as INDEX
 from cosmos_curate.manifest import EMBEDDINGS, take, to_parquet, to_table, with_columns, write_manifest
 from cosmos_curate.schema import COLUMNS
 from cosmos_curate.selection import QUARANTINE, SelectConfig, decide
@@ -89,6 +90,10 @@ def finish(
         columns["shard"][kept[place]], columns["key"][kept[place]] = shard, key
     table = with_columns(table, columns)
     _write_embeddings(store, embeddings)
+    if decision.index is None:
+        store.remove(INDEX)
+    else:
+        store.write_whole(INDEX, decision.index)
     write_manifest(store, table, models=models)
     reasons = [reason for reason in table["quarantine"].to_pylist() if reason is not None]
     missing = sum(1 for row in rows if row["caption"] is None)

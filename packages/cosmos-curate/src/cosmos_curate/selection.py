@@ -17,6 +17,7 @@ from cosmos_curate.content.mix import MixConfig, plan_repeats
 from cosmos_curate.dedup.clips import DedupInput
 from cosmos_curate.dedup.config import DedupConfig
 from cosmos_curate.dedup.find import find_duplicates
+from cosmos_curate.dedup.incremental import index_of
 from cosmos_curate.manifest import take
 from cosmos_curate.rules import DEFAULT_RULES, Rule, apply
 
@@ -50,11 +51,14 @@ class Decision:
         columns: of the manifest, one value a row: keep, drop_rule, drop_value, dup_of, dup_similarity, repeats.
         funnel: name of each step in turn, and the clips and seconds that it left and dropped.
         report: of deduplication and mix, for the run's report.
+        index: bytes of the file of frozen centroids and cells, for search and for clips that come later; None where all
+            pairs were compared.
     """
 
     columns: Mapping[str, Sequence[Any]]
     funnel: Sequence[Mapping[str, Any]]
     report: Mapping[str, Any]
+    index: bytes | None
 
 
 def decide(
@@ -89,9 +93,10 @@ def decide(
     dup_of = _same_bytes(table)
     similarity: list[float | None] = [None if original is None else 1.0 for original in dup_of]
     report: dict[str, Any] = {}
+    index: bytes | None = None
     compared = [place for place in usable if dup_of[place] is None]
     if config.dedup is not None and compared:
-        report["dedup"] = _mark(table, compared, set(left()), embeddings, config.dedup, dup_of, similarity)
+        report["dedup"], index = _mark(table, compared, set(left()), embeddings, config.dedup, dup_of, similarity)
     dropped |= {place: (DUPLICATE, dup_of[place]) for place in left() if dup_of[place] is not None}
     funnel.step(DUPLICATE, left())
     for rule in (rule for rule in config.rules if rule.ranks):
@@ -123,6 +128,7 @@ def decide(
         },
         funnel=funnel.steps,
         report=report,
+        index=index,
     )
 
 
@@ -134,8 +140,8 @@ def _mark(
     config: DedupConfig,
     dup_of: list[str | None],
     similarity: list[float | None],
-) -> dict[str, Any]:
-    """Fill in copies among the clips at `compared`, and return what the report says of them."""
+) -> tuple[dict[str, Any], bytes | None]:
+    """Fill in copies among the clips at `compared`; return what the report says of them, and the index."""
     rows = take(table, compared)
     ids: list[str] = rows["clip_id"].to_pylist()
     width = len(next(iter(embeddings.values()))) if embeddings else 1
@@ -147,24 +153,22 @@ def _mark(
     def numbers(name: str, kind: type, missing: float | int) -> np.ndarray:
         return np.array([missing if value is None else value for value in rows[name].to_pylist()], kind)
 
-    found = find_duplicates(
-        DedupInput(
-            ids=ids,
-            embeddings=matrix,
-            sha256=rows["sha256"].to_pylist(),
-            phash=rows["phash"].to_pylist(),
-            duration_s=numbers("duration_s", np.float64, 0.0),
-            pixels=numbers("width", np.int64, 0) * numbers("height", np.int64, 0),
-            bytes=numbers("bytes", np.int64, 0),
-            quality=numbers("quality", np.float32, math.nan),
-            passes=np.array([place in passing for place in compared], bool),
-        ),
-        config,
+    clips = DedupInput(
+        ids=ids,
+        embeddings=matrix,
+        sha256=rows["sha256"].to_pylist(),
+        phash=rows["phash"].to_pylist(),
+        duration_s=numbers("duration_s", np.float64, 0.0),
+        pixels=numbers("width", np.int64, 0) * numbers("height", np.int64, 0),
+        bytes=numbers("bytes", np.int64, 0),
+        quality=numbers("quality", np.float32, math.nan),
+        passes=np.array([place in passing for place in compared], bool),
     )
+    found = find_duplicates(clips, config)
     for place, original, cosine in zip(compared, found.dup_of, found.similarity.tolist(), strict=True):
         if original is not None:
             dup_of[place], similarity[place] = original, None if math.isnan(cosine) else cosine
-    return {
+    report = {
         "eps": config.eps,
         "removed": sum(original is not None for original in found.dup_of),
         "how": dict(sorted(Counter(how for how in found.how if how is not None).items())),
@@ -174,6 +178,7 @@ def _mark(
         "cells": found.cells,
         "largest_cell": found.largest_cell,
     }
+    return report, index_of(clips, found, config).to_bytes() if len(found.centroids) else None
 
 
 def _same_bytes(table: "pa.Table") -> list[str | None]:
