@@ -169,14 +169,8 @@ def test_a_disk_that_fills_ends_the_run_in_one_line_and_the_next_goes_on(
 
 
 def test_a_disk_that_is_full_for_the_encoder_puts_no_clip_aside(folder, tmp_path, monkeypatch, fails):
-    run = subprocess.run
-
-    def encode(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
-        if "-filter_complex" in command:
-            return subprocess.CompletedProcess(command, 1, b"", b"Error writing trailer: No space left on device\n")
-        return run(command, **options)  # pyright: ignore
-
-    monkeypatch.setattr(subprocess, "run", encode)
+    full = (1, b"Error writing trailer: No space left on device\n")
+    monkeypatch.setattr("cosmos_curate.media.transcode.run_program", lambda command: full)
     assert "No space left on device" in fails(1, "run", folder, tmp_path / "out", *OPTIONS)
     assert not (tmp_path / "out" / "manifest.parquet").exists()
 
