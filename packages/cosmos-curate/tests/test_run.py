@@ -133,6 +133,9 @@ def test_again_nothing_is_done_twice_and_nothing_changes(folder, out, tmp_path, 
     for name, stage in report["stages"].items():
         if name not in ("identify", "decode"):
             assert stage["reused"] == stage["items"], name
+    clips_s = sum(row["duration_s"] for row in rows(out) if row["sha256"] and row["source"] != "the same.mp4")
+    for name in ("transcode", "motion"):
+        assert report["stages"][name]["video_s"] == pytest.approx(clips_s), name
 
 
 def test_in_another_place_it_is_the_same_to_the_byte(folder, out, tmp_path, monkeypatch):

@@ -51,7 +51,9 @@ class CutStep:
                 for span in spans[at : at + self.transcode.clips_per_call]
             ]
             identity = hashlib.sha256("".join(span["clip_id"] for span in named).encode()).hexdigest()
-            about = {**columns, "source": item.path, "source_sha256": item.id, SPANS: named}
+            # The group's own length, or its measures would count the whole video's for each group.
+            length_s = sum(span["end_s"] - span["start_s"] for span in named)
+            about = {**columns, "duration_s": length_s, "source": item.path, "source_sha256": item.id, SPANS: named}
             groups.append(replace(item, id=identity, columns=about))
         return StepResult(items=tuple(groups))
 
