@@ -11,6 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from cosmos_curate import InputError
+from cosmos_curate.cli import main
 from cosmos_curate.content.heads import load_head
 from cosmos_curate.models import cache, commands
 
@@ -112,3 +113,11 @@ def test_the_arguments_are_parsed_without_heavy_imports() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "onnxruntime", "cv2", "pyarrow"} & set(loaded)
+
+
+def test_json_is_taken_before_and_behind_the_action(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["models", "list", "--json"], ["models", "--json", "list"]):
+        assert main(argv) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["command"] == "models"
+    assert main(["models", "list"]) == 0
+    assert not capsys.readouterr().out.splitlines()[-1].startswith("{")

@@ -79,6 +79,10 @@ def add_models_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--out", required=True, metavar="HEAD.npz", help="file to write the head to")
     train.add_argument("--kind", required=True, choices=list(KINDS), help="what the labels say")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of split and training (default 0)")
+    for action in actions.choices.values():  # as `models --json list`, which it must not take back
+        action.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object as the last line"
+        )
 
 
 def run_models(args: argparse.Namespace) -> dict[str, Any]:
