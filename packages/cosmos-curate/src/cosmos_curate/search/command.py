@@ -47,6 +47,8 @@ def run_search(args: argparse.Namespace) -> dict[str, Any]:
     rows = read_manifest(store).to_pylist()
     found = by_clip(store, rows, args.clip, args.top) if args.text is None else by_text(rows, args.text, args.top)
     print(f"{found['by']}: {found['note']}")
+    if not found["results"]:
+        print("nothing was found")
     for hit in found["results"]:
         print(f"{hit['score']:8.4f}  {hit['clip_id']}  {hit['source']}  {hit['start_s']:.2f}-{hit['end_s']:.2f} s")
     return found
