@@ -3,7 +3,6 @@
 `run` and `select` share it. The manifest comes last: what it lists is there.
 """
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from jaxtyping import Float16
 
 from cosmos_curate.clips.cut import clip_name
 from cosmos_curate.dedup.incremental import FILE as INDEX
-from cosmos_curate.manifest import EMBEDDINGS, take, to_parquet, to_table, with_columns, write_manifest
+from cosmos_curate.manifest import EMBEDDINGS, from_parquet, take, to_parquet, to_table, with_columns, write_manifest
 from cosmos_curate.schema import COLUMNS
 from cosmos_curate.selection import QUARANTINE, SelectConfig, decide
 from cosmos_curate.shards.plan import ShardConfig
@@ -115,11 +114,9 @@ def finish(
 
 def read_embeddings(store: "Store") -> dict[str, Float16[np.ndarray, "D"]]:
     """Return the embeddings of an output by clip; none where it has none."""
-    import pyarrow.parquet as pq
-
     if not store.exists(EMBEDDINGS):
         return {}
-    table = pq.read_table(io.BytesIO(store.read_bytes(EMBEDDINGS))).combine_chunks()
+    table = from_parquet(store.read_bytes(EMBEDDINGS)).combine_chunks()
     flat = table["embedding"].combine_chunks().values.to_numpy(zero_copy_only=False)
     ids = table["clip_id"].to_pylist()
     return dict(zip(ids, flat.reshape(len(ids), -1), strict=True))

@@ -77,7 +77,6 @@ def read_manifest(store: "Store") -> "pa.Table":
         InputError: there is none, or it is of a schema that this version does not know.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     names = [FILE] if store.exists(FILE) else sorted(store.list(PARTS))
     if not names:
@@ -85,7 +84,7 @@ def read_manifest(store: "Store") -> "pa.Table":
     tables = []
     for name in names:
         try:
-            tables.append(pq.read_table(io.BytesIO(store.read_bytes(name))))
+            tables.append(from_parquet(store.read_bytes(name)))
         except pa.ArrowInvalid as error:
             raise InputError(f"{store.url}/{name}: cannot be read ({error}); run again to make it anew") from error
     table = pa.concat_tables(tables)
@@ -109,6 +108,18 @@ def to_parquet(table: "pa.Table") -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", row_group_size=_BATCH, version="2.6")
     return sink.getvalue()
+
+
+def from_parquet(data: bytes) -> "pa.Table":
+    """Return the table of a Parquet file.
+
+    Raises:
+        pyarrow.ArrowInvalid: it is none.
+    """
+    import pyarrow.parquet as pq
+
+    # Arrow's pool of threads, which read_table starts, sometimes aborts a short command as the process ends.
+    return pq.ParquetFile(io.BytesIO(data)).read(use_threads=False)
 
 
 def _groups(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
