@@ -91,6 +91,32 @@ def test_files_of_equal_bytes_are_duplicates_even_without_deduplication():
     assert "dedup" not in decision.report
 
 
+def test_unusable_files_of_equal_bytes_are_no_copies_of_one_another():
+    bad = {"quarantine": "no video", "start_s": None, "end_s": None, "duration_s": None, "source_sha256": "ab"}
+    columns, _ = decided([clip(0, **bad), clip(1, **bad)], apart(2))
+    assert set(columns["dup_of"].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"), [({"bytes": 2000}, {"bytes": 1000}), ({"quality": 60.0}, {"quality": 5.0})]
+)
+def test_of_copies_of_one_size_the_one_with_more_bytes_then_quality_stays(better, worse):
+    vectors = np.repeat(apart(1), 2, axis=0)
+    for rows in ([clip(0), clip(1)], [clip(1), clip(0)]):
+        one, other = rows[0] | {"bytes": 1500} | better, rows[1] | {"bytes": 1500} | worse
+        columns, _ = decided([one, other], vectors, rules=())
+        assert columns["dup_of"] == {one["clip_id"]: None, other["clip_id"]: one["clip_id"]}
+
+
+def test_rules_that_rank_come_one_behind_another():
+    rows = [clip(n, motion=float(n)) for n in range(10)]
+    lively = Rule(name="lively", test="percentile(motion) >= 0.3")
+    columns, decision = decided(rows, apart(10), rules=(QUALITY, lively))
+    assert [step["step"] for step in decision.funnel][-2:] == ["quality", "lively"]
+    rule = {int(name, 16): value for name, value in columns["drop_rule"].items()}
+    assert [rule[n] for n in range(6)] == ["quality"] * 3 + ["lively"] * 2 + [None]
+
+
 def test_mix_repeats_and_leaves_out():
     rows = [clip(n, video_type="driving" if n < 18 else "human motion and activity") for n in range(20)]
     target = {"driving": 0.5, "human motion and activity": 0.5}

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from cosmos_curate import InputError
+from cosmos_curate.clips.cut import clip_name
+from cosmos_curate.engine.storage import Store
 from cosmos_curate.shards.bins import Bins
 from cosmos_curate.shards.plan import ShardConfig, plan
 from cosmos_curate.shards.records import record
 from cosmos_curate.shards.tars import write_tar
+from cosmos_curate.shards.write import write_shards
 
 
 def row(number, **changes):
@@ -133,3 +136,50 @@ def test_record_has_what_loops_read_at_the_top_and_no_nulls():
     assert said["tags"] == ["a"]
     assert "motion" not in said
     assert "repeats" not in said
+
+
+def shards_of(store, rows, tmp_path, embed=None, layout="webdataset"):
+    """Write shards of made-up clips, and return the places and the bytes of each tar."""
+    for each in rows:
+        store.write_whole(clip_name(each["clip_id"]), each["sha256"].encode())
+    places = write_shards(store, rows, ShardConfig(layout=layout), work=str(tmp_path / "work"), embed=embed)
+    return places, {name: store.read_bytes(name) for name in store.list("shards") if name.endswith(".tar")}
+
+
+def members(tar):
+    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+        return {member.name: opened.extractfile(member).read() for member in opened}
+
+
+@pytest.mark.parametrize("change", [{"caption": "other"}, {"sha256": "other"}])
+def test_a_tar_is_written_anew_where_a_record_or_a_clip_changed(change, tmp_path):
+    store = Store(tmp_path / "out")
+    rows = [row(number, sha256=f"{number:05}", caption="a") for number in range(3)]
+    shards_of(store, rows, tmp_path)
+    _, [tar] = zip(*shards_of(store, [rows[0], rows[1] | change, rows[2]], tmp_path)[1].items(), strict=True)
+    held = members(tar)
+    assert held[f"{rows[1]['clip_id']}.mp4"] == (rows[1] | change)["sha256"].encode()
+    assert json.loads(held[f"{rows[1]['clip_id']}.json"])["caption"] == (rows[1] | change)["caption"]
+
+
+def test_a_clip_that_repeats_is_named_by_its_first_key(tmp_path):
+    rows = [row(number, sha256="x", repeats=5) for number in range(8)]
+    places, _ = shards_of(Store(tmp_path / "out"), rows, tmp_path)
+    assert [places[place][1] for place in range(8)] == [each["clip_id"] for each in rows]
+
+
+def test_another_text_encoder_gives_other_embeddings(tmp_path):
+    class Encoder:
+        def __init__(self, identity, value):
+            self.identity, self.value = identity, value
+
+        def __call__(self, texts):
+            return [np.full((1, 4), self.value, np.float16) for _ in texts]
+
+    store, rows = Store(tmp_path / "out"), [row(0, sha256="x", caption="a", windows=None)]
+    found = [
+        next(tar for name, tar in tars.items() if "/t5_xxl/" in name)
+        for encoder in (Encoder("a", 0), Encoder("b", 1))
+        for _, tars in [shards_of(store, rows, tmp_path, encoder, "cosmos")]
+    ]
+    assert found[0] != found[1]

@@ -21,7 +21,7 @@ from cosmos_curate.schema import CLIP, RECORD, VERSION
 from cosmos_curate.shards.plan import Shard, ShardConfig, plan
 from cosmos_curate.shards.records import record
 from cosmos_curate.shards.tars import Written, write_tar
-from cosmos_curate.text_embeddings.member import encode_member
+from cosmos_curate.text_embeddings.member import SUFFIX, encode_member
 
 if TYPE_CHECKING:
     from cosmos_curate.engine.storage import Store
@@ -129,7 +129,7 @@ def _members(
             yield f"{key}.{RECORD}", record(row)
         if kind == EMBEDDING and embed is not None:
             texts = [window["caption"] or "" for window in row["windows"] or []] or [row["caption"] or ""]
-            yield f"{key}.pickle", encode_member(embed(texts))
+            yield f"{key}.{SUFFIX}", encode_member(embed(texts))
 
 
 @contextlib.contextmanager
