@@ -91,8 +91,26 @@ def test_every_clip_has_a_row_and_what_is_listed_is_there(out):
             path = out / "clips" / row["clip_id"][:2] / f"{row['clip_id']}.mp4"
             assert frames(path) == row["num_frames"]
             assert path.stat().st_size == row["bytes"]
+            assert row["end_s"] - row["start_s"] == pytest.approx(row["duration_s"]) == pytest.approx(frames(path) / 24)
             assert row["camera_motion"]
             assert 0 <= row["quality"] <= 100
+
+
+def test_bars_are_cut_off_and_pieces_of_fixed_length_touch(tmp_path, video, picture):
+    large = picture(160, 360, 5)
+    barred = np.zeros((96, 120, 160, 3), np.uint8)
+    for number in range(96):
+        barred[number, 20:100] = large[20:100, number : number + 160]
+    (tmp_path / "in").mkdir()
+    video(tmp_path / "in" / "barred.mp4", barred)
+    stride = ["--detector", "stride", "--set", "shots.stride_s=2", "--no-dedup"]
+    assert main(["run", str(tmp_path / "in"), str(tmp_path / "out"), *stride]) == 0
+    one, other = rows(tmp_path / "out")
+    assert (one["start_s"], one["end_s"], other["end_s"]) == (0, other["start_s"], 4)
+    left, top, right, bottom = one["letterbox"]
+    assert top >= 18
+    assert bottom >= 18
+    assert (one["width"], one["height"]) == (160 - left - right, 120 - top - bottom)
 
 
 def test_shards_hold_just_the_kept_clips_with_their_records(out):
