@@ -154,7 +154,7 @@ SHAPES = f"--jaxtyping-packages={','.join(map(flat, PACKAGES))},beartype.beartyp
 
 @nox.session(venv_backend="none", default=False)
 def demo(session: nox.Session) -> None:
-    """A real clip to tokens, back, and on to what happens next; out/demo/index.html shows it."""
+    """A real clip to tokens, back and on to what happens next; videos to training clips; see out/demo/index.html."""
     share(session)
     python(session, "scripts/demo.py", "--out", "out/demo", *session.posargs)
 

@@ -1,9 +1,10 @@
-"""A real clip to tokens, back, and on to what happens next, and one page that shows it; run by `nox -s demo`.
+"""A real clip to tokens, back and on to what happens next; videos to training clips; one page. Run by `nox -s demo`.
 
     python scripts/demo.py --out out/demo
 
 Each shipped tokenizer takes the clip to a token file and back. Then the world model is given the first frames of the
 clip, and of a rendered scene where MuJoCo can render here, and what it generates stands beside what really follows.
+At last four videos become training clips, as demo_curation.py has it.
 
 The folder appears whole or not at all: it is built beside the old one, which it then replaces. Exit codes: 0 done,
 2 something is missing or cannot be used (one line on standard error), 1 anything else.
@@ -26,10 +27,12 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
+import demo_curation
 import footage
 import numpy as np
 import torch
 
+from cosmos_curate.cli import main as cosmos_curate
 from cosmos_diffusion import WorldModel, load
 from cosmos_diffusion.cli import main as cosmos_diffusion
 from cosmos_diffusion.pipelines.clips import resized
@@ -67,6 +70,7 @@ TRUTH, BEGINNING, NEXT = "truth.mp4", "given.mp4", "next.mp4"
 COLUMNS = 6
 """Frames behind the given ones that a strip of pictures has."""
 COMMANDS = {
+    "cosmos-curate": cosmos_curate,
     "cosmos-tokenizer": cosmos_tokenizer,
     "cosmos-diffusion": cosmos_diffusion,
     "cosmos-posttrain": cosmos_posttrain,
@@ -253,6 +257,7 @@ def make(clip: Path, models: Sequence[str], world_model: str) -> None:
         "parameters": sum(value.numel() for value in world.parameters()),
         "next": next_,
         "left_out": left_out,
+        "curation": demo_curation.curate(clip.parent, run),
     }
     Path("metrics.json").write_text(to_json(metrics, indent=2) + "\n", "utf-8")
     Path("index.html").write_text(page(json.loads(Path("metrics.json").read_text("utf-8"))), "utf-8")
@@ -284,7 +289,10 @@ def page(metrics: dict[str, Any]) -> str:
         parameters=f"{metrics['parameters'] / 1e6:.1f}",
         next="\n".join(_section(folder, clip, metrics["world_model"]) for folder, clip in going_on.items()),
         left_out=html.escape(metrics["left_out"] or ""),
-        commands=html.escape("\n".join(c for m in (*models.values(), *going_on.values()) for c in m["commands"])),
+        curation=demo_curation.section(metrics["curation"]),
+        commands=html.escape(
+            "\n".join(c for m in (*models.values(), *going_on.values(), metrics["curation"]) for c in m["commands"])
+        ),
         links="\n".join(f'<li><a href="{file}">{file}</a></li>' for file in files),
     )
 
@@ -340,13 +348,13 @@ def _row(key: str, title: str, cells: list[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the folder and return the exit code."""
-    parser = argparse.ArgumentParser(description="Show what tokenizers and world model do with real footage.")
+    parser = argparse.ArgumentParser(description="Show what this does with real footage.")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to make anew (default out/demo)")
     parser.add_argument("--models", nargs="+", default=MODELS, help="shipped names or checkpoint files")
     parser.add_argument(
         "--world-model", default=WORLD_MODEL, help=f"shipped name, file, folder or hub id (default {WORLD_MODEL})"
     )
-    parser.add_argument("--footage", type=Path, default=FOOTAGE, help=f"folder that {CLIP} is in or is fetched to")
+    parser.add_argument("--footage", type=Path, default=FOOTAGE, help="folder that footage is in or is fetched to")
     arguments = parser.parse_args(argv)
     out = arguments.out.resolve()
     built = out.with_name(f".{out.name}.{os.getpid()}.partial")

@@ -2,10 +2,14 @@ import importlib.util
 import json
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from html.parser import HTMLParser
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -43,6 +47,36 @@ class Page(HTMLParser):
         self.cell = False
 
 
+def fake_curate(arguments):
+    """A run of two clips, one of which is kept, and a page; cosmos-curate's own tests are of the real one."""
+    out = Path(arguments[2] if arguments[0] == "run" else arguments[1])
+    if arguments[0] == "stats":
+        (out / "index.html").write_text("<!doctype html><title>Curated clips</title>")
+        return 0
+    sources = sorted(path.name for path in Path(arguments[1]).iterdir())
+    clip = out / "clips" / "aa" / "aa.mp4"
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(Path(arguments[1], sources[0]).read_bytes())
+    said = {"source": sources[0], "start_s": 0.5, "duration_s": 4.0, "camera_motion": "static", "caption": "<A clip>"}
+    rows = [{"clip_id": "aa", "keep": True, **said}, {"clip_id": "bb", "keep": False, **said}]
+    pq.write_table(pa.Table.from_pylist(rows), out / "manifest.parquet")
+    report = {"videos": len(sources), "clips": 2, "kept": 1, "hours": 0.002, "kept_hours": 0.001, "shards": 1}
+    report |= {"elapsed_s": 12.5, "quarantined": 3}
+    report["funnel"] = [{"step": "scored", "clips": 2}, {"step": "length", "clips": 1, "dropped": 1}]
+    (out / "report.json").write_text(json.dumps(report))
+    return 0
+
+
+def fake_train(real, arguments):
+    """Three steps of training; other commands are the real ones."""
+    if arguments[0] != "train":
+        return real(arguments)
+    out = Path(arguments[arguments.index("--out") + 1])
+    out.mkdir()
+    (out / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+    return 0
+
+
 @pytest.fixture
 def demo(root, monkeypatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(root / "scripts"))
@@ -50,6 +84,9 @@ def demo(root, monkeypatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module.footage, "FETCHERS", {})  # no test reaches for the network
+    real = module.COMMANDS["cosmos-posttrain"]
+    monkeypatch.setitem(module.COMMANDS, "cosmos-curate", fake_curate)
+    monkeypatch.setitem(module.COMMANDS, "cosmos-posttrain", partial(fake_train, real))
     return module
 
 
@@ -113,6 +150,18 @@ def test_page_links_to_files_that_exist_and_repeats_the_figures(
         assert models[name]["token_file_mb"] == size / 1e6
         assert load_tokens(out / name / "tokens.safetensors").frames == 17
         assert read_video(out / name / "reconstruction.mp4").frames.shape == (17, 34, 50, 3)
+    rows = {key.removeprefix("curated-"): row for key, row in page.rows.items() if key.startswith("curated-")}
+    assert {key: row[0] for key, row in rows.items()} == {
+        "videos": "1",
+        "clips": "2, 7.2 s",
+        "drops": "1 by length",
+        "put_aside": "3",
+        "kept": "1, 3.6 s",
+        "shards": "1",
+        "elapsed": "12.5 s",
+    }
+    assert [link for link in links if link.startswith("curated/")] == ["curated/index.html", "curated/clips/aa/aa.mp4"]
+    assert "bunny.mp4, carphone.mp4, trailer.mp4" in text
     assert left(tmp_path) == ["out"]
 
 
@@ -179,7 +228,14 @@ def test_a_second_run_replaces_the_first_one_whole(demo, no_renderer, arguments,
     (tmp_path / "out" / "metrics.json").write_text("{}")
     (tmp_path / "out" / "stale.mp4").write_text("old")
     assert demo.main(arguments[:-1]) == 0
-    assert left(tmp_path / "out") == ["index.html", "input.mp4", "metrics.json", "toy"]
+    assert left(tmp_path / "out") == [
+        "curated",
+        "index.html",
+        "input.mp4",
+        "metrics.json",
+        "toy",
+        "videos",
+    ]
     assert left(tmp_path) == ["out"]
 
 

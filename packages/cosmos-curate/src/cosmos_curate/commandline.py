@@ -1,11 +1,12 @@
 """What every command does alike: one line for a mistake, exit codes, and one JSON object as the last line.
 
 Exit codes: 0 done, 1 failure, 2 bad input, 130 and 143 ended by a signal. Notices and progress go to standard output;
-standard error carries the error alone.
+standard error carries the error alone. What an output's encoding lacks is written as an escape.
 """
 
 import argparse
 import contextlib
+import io
 import json
 import signal
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+from cosmos_curate.engine.storage import FULL, OutputError
 from cosmos_curate.errors import InputError
 
 Run = Callable[[argparse.Namespace], Mapping[str, Any]]
@@ -47,9 +49,18 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which unwinds the stack as Ctrl-C does."""
 
 
+def one_line(text: str) -> str:
+    """Return text without line breaks, and with escapes for what would move a terminal's cursor."""
+    plain = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
+
+
 def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
     """Parse `argv`, call what the chosen command set as `run`, and return the exit code."""
     errors = sys.stderr
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
         raise Terminated
@@ -77,15 +88,18 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str] | None = No
             code, line = 1, str(failed)
         except InputError as error:
             line = str(error)
+        except OutputError as error:
+            code, line = 1, str(error)
         except BrokenPipeError:
             return 1  # whoever read the output has left
         except KeyboardInterrupt as stop:
             code = 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
             line = "interrupted; what is done is kept, and the same command goes on from there"
         except OSError as error:
+            code = 1 if error.errno in FULL else 2
             line = f"{error.filename or 'input or output'}: {error.strerror or error}"
         except Exception as error:
             traceback.print_exception(error, file=errors)
             return 1
-    print(" ".join(f"{parser.prog}: {line}".split()), file=errors)
+    print(one_line(f"{parser.prog}: {line}"), file=errors)
     return code

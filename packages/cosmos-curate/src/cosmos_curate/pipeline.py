@@ -12,7 +12,7 @@ from cosmos_curate._version import __version__
 from cosmos_curate.captions.stage import caption_stage
 from cosmos_curate.clips.cut import CutStep
 from cosmos_curate.clips.encode import EncodeStep
-from cosmos_curate.clips.identify import IdentifyStep, unknown
+from cosmos_curate.clips.identify import IdentifyStep, same, unknown
 from cosmos_curate.config import RunConfig, to_json
 from cosmos_curate.content.aesthetics import aesthetic_stage
 from cosmos_curate.content.stage import content_stage
@@ -58,7 +58,7 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
     """
     inputs, output = Store(config.folder), Store(config.out)
     _check_apart(inputs, output)
-    listing = find_videos(inputs)
+    listing = find_videos(inputs, output)
     if not listing.videos:
         raise InputError(f"{config.folder}: holds no video; name a folder with files such as .mp4, .mov or .mkv")
     for line in listing.notices:
@@ -116,7 +116,9 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
 def _check_apart(inputs: Store, output: Store) -> None:
     """Refuse an output that is the folder of videos, lies inside it, or has it inside."""
     if not inputs.is_local and not output.is_local:
-        one, other = f"{inputs.url.rstrip('/')}/", f"{output.url.rstrip('/')}/"
+        if type(inputs.fs) is not type(output.fs):
+            return
+        one, other = f"{inputs.root}/", f"{output.root}/"
     elif inputs.is_local and output.is_local:
         if not os.path.isdir(inputs.root):
             raise InputError(f"{inputs.url}: no such folder; name the one with the videos")
@@ -148,7 +150,7 @@ def _steps(
     tries = {"attempts": config.attempts, "retry": config.retry}
     # Where pieces of fixed length meet there is no transition to guard against.
     cut = replace(config.cut, guard_s=0.0) if config.shots.detector == "stride" else config.cut
-    sources = [probe_stage(), shots_stage(config.shots)]
+    sources = [same(probe_stage()), same(shots_stage(config.shots))]
     scorers = [
         motion_stage(config.motion),
         quality_stage(config.quality),

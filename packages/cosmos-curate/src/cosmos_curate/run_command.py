@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from cosmos_curate.commandline import Failed
+from cosmos_curate.commandline import Failed, one_line
 
 DETECTORS = ("transnetv2", "content", "adaptive", "autoshot", "panda", "stride")
 
@@ -108,7 +108,7 @@ def _tell(report: Mapping[str, Any], out: str) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(one_line(line), flush=True)
 
 
 def _count(text: str) -> int:

@@ -40,6 +40,7 @@ def select(
         OutputError: the output cannot be written.
     """
     store = Store(out)
+    _read_config(store)  # before a lock makes a folder of a name that was mistyped
     with locked(store), workshop(store) as work:
         table = read_manifest(store)
         before, captioner, key = _read_config(store)

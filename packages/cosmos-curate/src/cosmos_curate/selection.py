@@ -49,7 +49,7 @@ class Decision:
 
     Args:
         columns: of the manifest, one value a row: keep, drop_rule, drop_value, dup_of, dup_similarity, repeats.
-        funnel: name of each step in turn, and the clips and seconds that it left and dropped.
+        funnel: name of each step in turn, its test where it is a rule, and the clips and hours that it left.
         report: of deduplication and mix, for the run's report.
         index: bytes of the file of frozen centroids and cells, for search and for clips that come later; None where all
             pairs were compared.
@@ -88,7 +88,7 @@ def decide(
     funnel.step(QUARANTINE, left())
     for rule in (rule for rule in config.rules if not rule.ranks):
         dropped |= apply([rule], columns, left())
-        funnel.step(rule.name, left())
+        funnel.step(rule.name, left(), rule.test)
 
     dup_of = _same_bytes(table)
     similarity: list[float | None] = [None if original is None else 1.0 for original in dup_of]
@@ -101,7 +101,7 @@ def decide(
     funnel.step(DUPLICATE, left())
     for rule in (rule for rule in config.rules if rule.ranks):
         dropped |= apply([rule], columns, left())
-        funnel.step(rule.name, left())
+        funnel.step(rule.name, left(), rule.test)
 
     repeats = [0] * count
     for place in left():
@@ -200,7 +200,8 @@ class _Funnel:
         self._clips, self._total = len(seconds), sum(seconds)
         self.steps: list[dict[str, Any]] = [{"step": "scored", "clips": self._clips, "hours": self._total / 3600}]
 
-    def step(self, name: str, left: Sequence[int]) -> None:
+    def step(self, name: str, left: Sequence[int], test: str | None = None) -> None:
         total = sum(self._seconds[place] for place in left)
-        self.steps.append({"step": name, "clips": len(left), "hours": total / 3600, "dropped": self._clips - len(left)})
+        found = {"step": name, "clips": len(left), "hours": total / 3600, "dropped": self._clips - len(left)}
+        self.steps.append(found if test is None else {**found, "test": test})
         self._clips, self._total = len(left), total

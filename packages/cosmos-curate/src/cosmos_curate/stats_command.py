@@ -14,7 +14,12 @@ def add_stats_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `stats`."""
     parser.add_argument("out", metavar="OUT", help="output of a finished run")
     parser.add_argument("--page", type=Path, help="where to write the page (default OUT/index.html)")
-    parser.add_argument("--thumbnails", type=int, default=24, help="clips shown of each kind (default 24)")
+    parser.add_argument(
+        "--thumbnails",
+        type=int,
+        default=12,
+        help="clips shown of those kept, and of those that each rule dropped (default 12)",
+    )
 
 
 def write_stats(args: argparse.Namespace) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cosmos_curate.clips.cut import SPANS, clip_name
+from cosmos_curate.clips.identify import STATE, check_same
 from cosmos_curate.engine.ledger import Ledger
 from cosmos_curate.engine.steps import StepResult, Work, put_aside, remember
 from cosmos_curate.engine.storage import Store
@@ -87,7 +88,9 @@ class _Encode:
         ):
             targets = [Path(folder, f"{span['clip_id']}.mp4") for span in spans]
             asked = [Span(**{name: span[name] for name in names}) for span in spans]
-            for target, encoded in zip(targets, transcode(source, asked, targets, self.step.config, crop), strict=True):
+            done = transcode(source, asked, targets, self.step.config, crop)
+            check_same(source, item.columns.get("source_sha256"), item.columns.get(STATE))
+            for target, encoded in zip(targets, done, strict=True):
                 if isinstance(encoded, Unusable):
                     found.append({"quarantine": f"{NAME}: {encoded}"})
                     continue

@@ -1,16 +1,12 @@
 """Trying again, then giving up on the item and not on the run."""
 
-import errno
 import time
 from collections.abc import Callable
 
 from cosmos_curate.engine.ledger import Record, dumps, loads
-from cosmos_curate.engine.storage import OutputError
+from cosmos_curate.engine.storage import FULL, OutputError
 from cosmos_curate.errors import InputError, Unusable
 from cosmos_curate.stage import Columns
-
-FULL = {errno.ENOSPC, errno.EDQUOT}
-"""Errors that are the disk's and not the item's."""
 
 
 def attempt(name: str, compute: Callable[[], Columns], *, attempts: int = 3, pause_s: float = 0.1) -> Record:

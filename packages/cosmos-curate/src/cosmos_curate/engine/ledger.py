@@ -59,7 +59,7 @@ class Ledger:
             if digest.decode("ascii") != hashlib.sha256(body).hexdigest():
                 return {}
             return {key: Record(**record) for key, record in loads(body).items()}
-        except (FileNotFoundError, IsADirectoryError, ValueError, TypeError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError, TypeError):
             return {}
 
     def write(self, item: str, records: Mapping[str, Record]) -> None:

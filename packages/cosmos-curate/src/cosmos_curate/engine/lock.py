@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from cosmos_curate.engine.storage import Store, failing
@@ -42,13 +42,14 @@ def _locked_folder(store: Store) -> Iterator[None]:
         if not _lock(file):
             owner = os.read(file, 200).decode("utf-8", "replace").strip() or "another process"
             raise InputError(f"{store.url} is in use by {owner}: wait for it, or give another output")
-        with failing(store, LOCK):
-            os.ftruncate(file, 0)
-            os.write(file, _owner().encode())
         try:
+            with failing(store, LOCK):
+                os.ftruncate(file, 0)
+                os.write(file, _owner().encode())
             yield
         finally:
-            os.unlink(path)
+            with suppress(FileNotFoundError):  # someone may have removed the lock, or the whole output
+                os.unlink(path)
     finally:
         os.close(file)
 
@@ -75,7 +76,9 @@ def _lock(file: int) -> bool:
 @contextmanager
 def _locked_store(store: Store) -> Iterator[None]:
     mine = json.dumps([_owner(), datetime.now(UTC).isoformat(timespec="seconds"), os.urandom(8).hex()]).encode()
-    if store.exists(LOCK):
+    with failing(store, LOCK):
+        taken = store.exists(LOCK)
+    if taken:
         owner, since, _ = _read(store)
         path = f"{store.url.rstrip('/')}/{LOCK}"
         raise InputError(f"{store.url} is in use by {owner} since {since}; if that run is dead, remove {path}")

@@ -1,5 +1,6 @@
 """Folders of files by fsspec (local, s3, gs, memory): whole files only, names that stay inside, local copies."""
 
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ PARTIAL = ".partial"
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 """Extras of this package by protocol."""
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors that are the disk's and not the item's."""
 
 
 class OutputError(Exception):
@@ -119,9 +123,13 @@ class Store:
             return []
 
     def remove(self, name: str) -> None:
-        """Remove the file if it is there."""
+        """Remove the file if it is there.
+
+        Raises:
+            OutputError: it stays.
+        """
         path = self.path(name)
-        with suppress(FileNotFoundError):
+        with failing(self, name), suppress(FileNotFoundError):
             if self.fs is None:
                 os.unlink(path)
             else:
@@ -197,6 +205,8 @@ def failing(store: Store, name: str) -> Iterator[None]:
     """Turn any failure to write into an OutputError of one line."""
     try:
         yield
+    except (InputError, OutputError):
+        raise
     except Exception as error:
         if store.is_local and not isinstance(error, OSError):
             raise

@@ -43,54 +43,70 @@ class Listing:
         return lines
 
 
-def find_videos(store: Store) -> Listing:
+def find_videos(store: Store, apart: Store | None = None) -> Listing:
     """Return the videos below the folder, at any depth, sorted by name.
 
     Hidden files and folders are passed by. A link to a file counts as a file; a link to a folder is followed once, and
     not if it leads to the folder itself, into it, or above it.
+
+    Args:
+        apart: the output, which no link makes part of the folder.
 
     Raises:
         InputError: the folder is not there, or is no folder.
     """
     found = Listing()
     if store.fs is not None:
-        for name in store.list():
-            if not any(part.startswith(".") for part in name.split("/")):
+        try:
+            names = store.list()
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{store.url} cannot be listed: {reason}") from error
+        for name in names:
+            parts = name.split("/")
+            if {"", ".", ".."} & set(parts):
+                found.unreadable.append((_shown(name), "its name is no path inside the folder"))
+            elif not any(part.startswith(".") for part in parts):
                 _sort_in(found, name)
     else:
         if not os.path.isdir(store.root):
             raise InputError(f"{store.root} is no folder")
         top = os.path.realpath(store.root)
-        _walk(found, top, "", {_identity(top)}, top)
+        _walk(found, top, os.path.realpath(apart.root) if apart is not None and apart.is_local else None)
     for names in (found.videos, found.unreadable, found.others):
         names.sort()
     return found
 
 
-def _walk(found: Listing, folder: str, name: str, seen: set[tuple[int, int]], top: str) -> None:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        found.unreadable.append((_shown(name or "."), f"folder: {error.strerror}"))
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        below = f"{name}/{entry.name}" if name else entry.name
+def _walk(found: Listing, top: str, apart: str | None) -> None:
+    """List with a stack of its own, as folders may nest deeper than calls do."""
+    seen, waiting = set(), [(top, "")]
+    if apart is not None and os.path.isdir(apart):
+        seen.add(_identity(apart))
+    while waiting:
+        folder, name = waiting.pop()
         try:
-            mode = entry.stat().st_mode
-            if not stat.S_ISDIR(mode):
-                _sort_in(found, below, "" if stat.S_ISREG(mode) else "no regular file")
-                continue
-            if entry.is_symlink() and _related(os.path.realpath(entry.path), top):
-                continue
-            identity = _identity(entry.path)
-        except OSError:
-            _sort_in(found, below)
+            identity = _identity(folder)
+            entries = [] if identity in seen else sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            found.unreadable.append((_shown(name or "."), f"folder: {error.strerror}"))
             continue
-        if identity not in seen:
-            seen.add(identity)
-            _walk(found, entry.path, below, seen, top)
+        seen.add(identity)
+        below = []
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = f"{name}/{entry.name}" if name else entry.name
+            try:
+                mode = entry.stat().st_mode
+            except OSError:
+                _sort_in(found, path)
+                continue
+            if not stat.S_ISDIR(mode):
+                _sort_in(found, path, "" if stat.S_ISREG(mode) else "no regular file")
+            elif not entry.is_symlink() or _leads_on(os.path.realpath(entry.path), top, apart):
+                below.append((entry.path, path))
+        waiting += reversed(below)
 
 
 def _sort_in(found: Listing, name: str, other: str = "") -> None:
@@ -104,9 +120,11 @@ def _sort_in(found: Listing, name: str, other: str = "") -> None:
         found.videos.append(name)
 
 
-def _related(one: str, top: str) -> bool:
-    """Whether one of the two folders holds the other."""
-    return os.path.commonpath([one, top]) in (one, top)
+def _leads_on(to: str, top: str, apart: str | None) -> bool:
+    """Whether a link leads to what is not listed anyway: not above or into the folder, nor into what is kept apart."""
+    if os.path.commonpath([to, top]) in (to, top):
+        return False
+    return apart is None or os.path.commonpath([to, apart]) != apart
 
 
 def _identity(path: str) -> tuple[int, int]:

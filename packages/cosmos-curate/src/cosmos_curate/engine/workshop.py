@@ -25,19 +25,21 @@ def scratch(parent: str | os.PathLike[str] | None = None) -> Iterator[Path]:
     """
     top = Path(parent) if parent is not None else Path(tempfile.gettempdir())
     top.mkdir(parents=True, exist_ok=True)
-    for left in sorted(top.glob(f"{PREFIX}*/{HELD}")):
-        file = _held(left)
-        if file is not None:
-            shutil.rmtree(left.parent, ignore_errors=True)
-            os.close(file)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=top))
-    file = _held(folder / HELD, os.O_CREAT)
     try:
-        yield folder
+        for left in sorted(top.glob(f"{PREFIX}*/{HELD}")):
+            file = _held(left)
+            if file is not None:
+                shutil.rmtree(left.parent, ignore_errors=True)
+                os.close(file)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=top))
+        file = _held(folder / HELD, os.O_CREAT)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            if file is not None:
+                os.close(file)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if file is not None:
-            os.close(file)
         if parent is not None:
             with suppress(OSError):
                 top.rmdir()

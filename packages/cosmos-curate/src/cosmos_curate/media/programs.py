@@ -21,7 +21,10 @@ def programs_cpu_s() -> float:
 def run_program(command: Sequence[str]) -> tuple[int, bytes]:
     """Run a program without input; return its exit code, or minus the signal that ended it, and its standard error."""
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE) as process:
+    # In a session of its own: Ctrl-C goes to all programs of a terminal, and a stopped FFmpeg looks like a bad clip.
+    with subprocess.Popen(
+        command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
         try:
             words = process.stderr.read() if process.stderr else b""
             if hasattr(os, "wait4"):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosmos_curate.clips.cut import clip_name
+from cosmos_curate.engine.storage import failing
+from cosmos_curate.errors import InputError
 from cosmos_curate.schema import CLIP, RECORD, VERSION
 from cosmos_curate.shards.plan import Shard, ShardConfig, plan
 from cosmos_curate.shards.records import record
@@ -46,7 +48,7 @@ def write_shards(
 
     Raises:
         OutputError: a tar cannot be written.
-        FileNotFoundError: a clip is gone; the run makes it again.
+        InputError: a clip is gone; a run makes it again.
     """
     places: dict[int, tuple[str, str]] = {}
     entries: list[dict[str, Any]] = []
@@ -84,13 +86,13 @@ def _write(
     """Write one tar with its index and sums, unless they are there of the same members."""
     stem = name.removesuffix(".tar")
     digest = _digest(shard, rows, kind, embed)
-    with contextlib.suppress(FileNotFoundError, ValueError, KeyError):
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         entry = json.loads(store.read_bytes(f"{stem}.json"))
         if entry["members_sha256"] == digest and store.size(name) == entry["bytes"] and store.exists(f"{stem}.idx"):
             return entry
     store.remove(f"{stem}.json")
     Path(work).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=work) as folder:
+    with failing(store, name), tempfile.TemporaryDirectory(dir=work) as folder:
         path = Path(folder, "shard.tar")
         written: Written = write_tar(path, _members(store, shard, rows, kind, work, embed))
         store.put_whole(name, path)
@@ -121,10 +123,20 @@ def _members(
     for key, place in zip(shard.keys, shard.places, strict=True):
         row = rows[place]
         if kind in ("all", "video"):
-            with store.local(clip_name(row["clip_id"]), work) as path:
-                yield f"{key}.{CLIP}", Path(path)
+            with _clip(store, clip_name(row["clip_id"]), work) as path:
+                yield f"{key}.{CLIP}", path
         if kind in ("all", "metas"):
             yield f"{key}.{RECORD}", record(row)
         if kind == EMBEDDING and embed is not None:
             texts = [window["caption"] or "" for window in row["windows"] or []] or [row["caption"] or ""]
             yield f"{key}.pickle", encode_member(embed(texts))
+
+
+@contextlib.contextmanager
+def _clip(store: "Store", name: str, work: str) -> Iterator[Path]:
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(store.local(name, work))
+        except FileNotFoundError:
+            raise InputError(f"{store.url}/{name} is gone; `cosmos-curate run` makes it again") from None
+        yield Path(path)

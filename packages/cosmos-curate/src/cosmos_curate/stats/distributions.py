@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cosmos_curate.content.mix import PAPER_TARGET
+from cosmos_curate.content.mix import PAPER_TARGET, UNTYPED
 from cosmos_curate.schema import CAMERA_MOTIONS, VIDEO_TYPES
 
 COLUMNS = (
@@ -20,6 +20,7 @@ COLUMNS = (
     "camera_speed",
     "camera_motion",
     "quality",
+    "aesthetic",
     "text_overlay",
     "video_type",
     "repeats",
@@ -32,10 +33,11 @@ COLUMNS = (
 EDGES = {
     "duration_s": ("Length, seconds", (2, 5, 10, 20, 30, 60)),
     "short_side": ("Resolution, shorter side in pixels", (240, 360, 480, 720, 1080, 2160)),
-    "motion": ("Motion in the scene, share of the diagonal a second", (0.01, 0.02, 0.05, 0.1, 0.2)),
-    "camera_speed": ("Motion of the camera, share of the diagonal a second", (0.01, 0.02, 0.05, 0.1, 0.2)),
-    "quality": ("Technical quality", (20, 40, 60, 80)),
-    "text_overlay": ("Overlay text", (0.1, 0.25, 0.5, 0.75)),
+    "motion": ("Motion in the scene, picture diagonals a second", (0.01, 0.02, 0.05, 0.1, 0.2)),
+    "camera_speed": ("Motion of the camera, picture diagonals a second", (0.01, 0.02, 0.05, 0.1, 0.2)),
+    "quality": ("Technical quality, higher is better", (20, 40, 60, 80)),
+    "aesthetic": ("Aesthetic score, higher is better", (2, 3, 3.5, 4, 5, 6)),
+    "text_overlay": ("Text laid over the picture, from 0 to 1", (0.1, 0.25, 0.5, 0.75)),
 }
 
 
@@ -60,11 +62,14 @@ class Distribution:
     target: tuple[float, ...] | None = None
 
 
-def distributions(columns: Mapping[str, Sequence[Any]]) -> list[Distribution]:
-    """Return the distributions of a manifest's columns; quarantined clips, which have no values, are left out.
+def distributions(
+    columns: Mapping[str, Sequence[Any]], target: Mapping[str, float] = PAPER_TARGET
+) -> list[Distribution]:
+    """Return the distributions of a manifest's columns; one without any value is left out, and so are clips put aside.
 
     Args:
-        columns: those that COLUMNS names, one value a clip.
+        columns: those that COLUMNS names, one value a clip; None and NaN are in no bar.
+        target: share of the mix by type, from 0 to 1.
     """
     usable = [place for place, reason in enumerate(columns["quarantine"]) if reason is None]
     keep = [columns["keep"][place] for place in usable]
@@ -72,22 +77,19 @@ def distributions(columns: Mapping[str, Sequence[Any]]) -> list[Distribution]:
     sides = zip(values["width"], values["height"], strict=True)
     values["short_side"] = [None if w is None or h is None else min(w, h) for w, h in sides]
     found = [_histogram(name, title, edges, values[name], keep) for name, (title, edges) in EDGES.items()]
-    found.insert(4, _named("camera_motion", "Camera", CAMERA_MOTIONS, values["camera_motion"], keep))
-    kinds = _named(
-        "video_type", "Type (by tags: weak; by a trained head: as good as it)", VIDEO_TYPES, values["video_type"], keep
-    )
-    found.append(kinds)
+    found.insert(4, _named("camera_motion", "Main motion of the camera", CAMERA_MOTIONS, values["camera_motion"], keep))
+    found.append(_named("video_type", "Type of video", VIDEO_TYPES, values["video_type"], keep))
     repeats = Counter[str]()
     for kind, times in zip(values["video_type"], values["repeats"], strict=True):
-        repeats[kind] += times or 0
+        repeats[kind or UNTYPED] += times or 0
     found.append(
         Distribution(
             name="mix",
-            title="Mix in the shards, repeats counted, against the target of arXiv 2501.03575",
+            title="Mix of types in the shards",
             labels=VIDEO_TYPES,
             kept=tuple(repeats[kind] for kind in VIDEO_TYPES),
             dropped=(0,) * len(VIDEO_TYPES),
-            target=tuple(PAPER_TARGET[kind] for kind in VIDEO_TYPES),
+            target=tuple(target.get(kind, 0.0) for kind in VIDEO_TYPES),
         )
     )
     return [one for one in found if sum(one.kept) + sum(one.dropped)]

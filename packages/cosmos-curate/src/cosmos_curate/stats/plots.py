@@ -1,62 +1,95 @@
-"""Bars as inline SVG: no script, no font and no file from anywhere else."""
+"""Bars as HTML tables with an inline SVG a row: text keeps its size at any width, and figures can be read aloud."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from cosmos_curate.stats.amounts import length
 from cosmos_curate.stats.distributions import Distribution
 
-ROW, LABEL, WIDTH, FIGURE = 22, 190, 560, 70
-"""Pixels: height of a bar's row, width of its label, of the whole plot, and of the figure behind the bar."""
+LEAST = 0.5
+"""Percent of the bar's room that even one clip of millions takes, so that it shows."""
+STEPS = {
+    "scored": ("found", "clips, and videos that gave none"),
+    "quarantine": ("usable", "not put aside"),
+    "duplicate": ("unique", "no copy of another clip"),
+    "mix": ("mix", "wanted by the mix of types"),
+    "captioned": ("captioned", "not put aside by the captioner"),
+}
+"""What a step that is no rule is called, and what it asks."""
 
 
-def bars(one: Distribution) -> str:
-    """Return one distribution as bars, the kept clips first, with a mark where the target is."""
+def bars(one: Distribution, note: str = "") -> str:
+    """Return one distribution as bars, the kept clips first, with a mark where the target is.
+
+    Empty bars at either end are left out.
+
+    Args:
+        note: said below the title.
+    """
     total = sum(one.kept) + sum(one.dropped)
-    most = max((k + d for k, d in zip(one.kept, one.dropped, strict=True)), default=0)
-    marks = [share * total for share in one.target] if one.target is not None else []
-    scale = (WIDTH - LABEL - FIGURE) / max([most, *marks, 1])
+    target = one.target or (0.0,) * len(one.labels)
+    marks = [share * total for share in target]
+    scale = 100 / max([*(k + d for k, d in zip(one.kept, one.dropped, strict=True)), *marks, 1])
+    filled = [p for p, (k, d, m) in enumerate(zip(one.kept, one.dropped, marks, strict=True)) if k or d or m]
     rows = []
-    for place, (label, kept, dropped) in enumerate(zip(one.labels, one.kept, one.dropped, strict=True)):
-        mark = marks[place] * scale if marks else None
-        figure = f"{kept}" if not any(one.dropped) else f"{kept} of {kept + dropped}"
+    for place in range(filled[0], filled[-1] + 1) if filled else ():
+        kept, dropped = one.kept[place], one.dropped[place]
+        figures = [f"{kept:,}", f"{dropped:,}"]
         if one.target is not None:
-            figure = f"{100 * kept / max(total, 1):.0f} % / {100 * one.target[place]:.0f} %"
-        rows.append(_row(place, label, [(kept * scale, "kept"), (dropped * scale, "dropped")], figure, mark))
-    return _plot(f"{one.title}", len(one.labels), rows)
+            figures = [f"{100 * kept / max(total, 1):.0f} %", f"{100 * target[place]:.0f} %"]
+        mark = marks[place] * scale if one.target is not None else None
+        rows.append(_row(escape(one.labels[place]), kept * scale, dropped * scale, figures, mark))
+    heads = ("Kept", "Dropped") if one.target is None else ("Shards", "Target")
+    return _plot(one.name, one.title, note, "", heads, rows)
 
 
-def funnel(steps: Sequence[Mapping[str, Any]]) -> str:
-    """Return how many clips each step left, and dropped."""
-    most = max((step["clips"] for step in steps), default=0)
-    scale = (WIDTH - LABEL - FIGURE - 40) / max(most, 1)
+def funnel(steps: Sequence[Mapping[str, Any]], idle: Sequence[str] = ()) -> str:
+    """Return what each step asks, and how many clips it left and dropped.
+
+    Args:
+        steps: as a run's report has them.
+        idle: names of rules that no clip had a value for.
+    """
+    most = max((step["clips"] + step.get("dropped", 0) for step in steps), default=0)
+    scale = 100 / max(most, 1)
     rows = []
-    for place, step in enumerate(steps):
+    for step in steps:
+        name, asks = STEPS.get(step["step"], (step["step"], ""))
+        asks = f"<code>{escape(step['test'])}</code>" if "test" in step else escape(asks)
+        if step["step"] in idle:
+            asks += ": no clip has a value, so all pass"
         gone = step.get("dropped", 0)
-        figure = f"{step['clips']}" + (f" (−{gone})" if gone else "")
-        rows.append(
-            _row(place, step["step"], [(step["clips"] * scale, "kept"), (gone * scale, "dropped")], figure, None)
-        )
-    return _plot("Clips left by each step", len(steps), rows)
+        figures = [f"{step['clips']:,}", f"{gone:,}" if gone else "–", escape(length(3600 * step["hours"]))]
+        label = f"{escape(name)}<small>{asks}</small>"
+        rows.append(_row(label, step["clips"] * scale, gone * scale, figures, None))
+    return _plot("funnel", "Clips left by each step", "", "Step", ("Left", "Dropped", "Length"), rows)
 
 
-def _plot(title: str, count: int, rows: Sequence[str]) -> str:
-    height = count * ROW
+def _plot(name: str, title: str, note: str, first: str, heads: Sequence[str], rows: Sequence[str]) -> str:
+    said = f"<p>{escape(note)}</p>" if note else ""
+    cells = "".join(f'<th scope="col" class="figure">{escape(head)}</th>' for head in heads)
+    corner = f'<th scope="col" class="label">{escape(first)}</th>' if first else '<td class="label"></td>'
     return (
-        f'<figure class="plot"><figcaption>{escape(title)}</figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">{"".join(rows)}</svg></figure>'
+        f'<figure class="plot" id="plot-{escape(name)}"><figcaption>{escape(title)}</figcaption>{said}'
+        f'<table class="bars"><thead><tr>{corner}<td class="bar"></td>{cells}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></figure>"
     )
 
 
-def _row(place: int, label: str, parts: Sequence[tuple[float, str]], figure: str, mark: float | None) -> str:
-    top, x = place * ROW, float(LABEL)
-    found = [f'<text x="{LABEL - 8}" y="{top + 15}" text-anchor="end">{escape(label)}</text>']
-    for width, kind in parts:
+def _row(label: str, kept: float, dropped: float, figures: Sequence[str], mark: float | None) -> str:
+    """One row; the label is HTML, widths and the mark are percent of the bar's room."""
+    found, x = [], 0.0
+    for width, kind in ((kept, "kept"), (dropped, "dropped")):
         if width > 0:
-            found.append(f'<rect class="{kind}" x="{x:.1f}" y="{top + 3}" width="{width:.1f}" height="{ROW - 6}"/>')
+            width = max(width, LEAST)
+            found.append(f'<rect class="{kind}" x="{min(x, 100 - width):.2f}" y="2" width="{width:.2f}" height="12"/>')
             x += width
     if mark is not None:
-        found.append(f'<rect class="target" x="{LABEL + mark - 1:.1f}" y="{top}" width="2" height="{ROW}"/>')
-        x = max(x, LABEL + mark)
-    found.append(f'<text x="{x + 6:.1f}" y="{top + 15}">{escape(figure)}</text>')
-    return "".join(found)
+        found.append(f'<rect class="target" x="{min(mark, 99):.2f}" y="0" width="1" height="16"/>')
+    cells = "".join(f'<td class="figure">{figure}</td>' for figure in figures)
+    return (
+        f'<tr><th scope="row" class="label">{label}</th><td class="bar">'
+        f'<svg viewBox="0 0 100 16" preserveAspectRatio="none" aria-hidden="true">{"".join(found)}</svg></td>'
+        f"{cells}</tr>"
+    )
