@@ -16,8 +16,8 @@ def pins(root):
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
-CUDA = {"flash", "te"}
-"""Extras that are built against CUDA, by whoever has it: no index has wheels of them that pins could name."""
+CUDA = {"flash", "gpu", "te"}
+"""Extras that only a machine with CUDA can use; some are built against it there, so that no pin could name a wheel."""
 
 
 def project(package):

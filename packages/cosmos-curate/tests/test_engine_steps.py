@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cosmos_curate.engine.attempts import attempt
+from cosmos_curate.engine.attempts import attempt, placeless
 from cosmos_curate.engine.keys import keys_of
 from cosmos_curate.engine.ledger import Ledger
 from cosmos_curate.engine.plan import steps_of
@@ -266,3 +266,15 @@ def test_remember_computes_once_and_again_when_files_are_gone(tmp_path):
 def test_attempts_below_one_are_refused():
     with pytest.raises(InputError, match="attempts 0 is below 1"):
         attempt("x", dict, attempts=0)
+
+
+def test_reasons_are_the_same_wherever_a_run_is_made(run, calls, tmp_path):
+    def fail(count):
+        raise ValueError(f"cannot read '{tmp_path}/in/deep/a.mp4' by way of {tmp_path}/work/curate-1/x9.mp4: odd")
+
+    text = placeless(
+        f"{tmp_path}/in/deep/a.mp4, {tmp_path}/w/curate-1/x9.mp4: odd", inputs=f"{tmp_path}/in", work=f"{tmp_path}/w"
+    )
+    assert text == "deep/a.mp4, a working file: odd"
+    item, _ = run([calls.stage("bad", {"b": 1}, fail=fail)])
+    assert str(tmp_path) not in item.columns["quarantine"]

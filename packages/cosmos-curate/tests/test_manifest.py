@@ -1,5 +1,7 @@
 """The manifest: equal rows give equal bytes in any order, parts at scale, and files of another schema are named."""
 
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,7 +9,15 @@ import pytest
 
 from cosmos_curate import InputError, manifest
 from cosmos_curate.engine.storage import Store
-from cosmos_curate.manifest import models_of, read_manifest, to_parquet, to_table, with_columns, write_manifest
+from cosmos_curate.manifest import (
+    models_of,
+    read_manifest,
+    to_parquet,
+    to_table,
+    with_columns,
+    write_lance,
+    write_manifest,
+)
 from cosmos_curate.schema import COLUMNS, VERSION, arrow_schema
 
 
@@ -86,3 +96,17 @@ def test_what_is_no_manifest_is_named(tmp_path):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "manifest.parquet")
     with pytest.raises(InputError, match="schema none"):
         read_manifest(store)
+
+
+def test_a_lance_dataset_has_the_same_rows_and_takes_new_ones(tmp_path):
+    lance = pytest.importorskip("lance", reason="Lance is an extra")
+    store = Store(tmp_path)
+    write_lance(store, to_table(rows(5)))
+    write_lance(store, to_table(rows(3)))
+    assert lance.dataset(str(tmp_path / "manifest.lance")).to_table().to_pylist() == to_table(rows(3)).to_pylist()
+
+
+def test_without_lance_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lance", None)
+    with pytest.raises(InputError, match=r"cosmos-curate\[lance\]"):
+        write_lance(Store(tmp_path), to_table(rows(1)))

@@ -27,11 +27,16 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, kw_only=True)
 class FinishConfig:
-    """What is decided without inference, so that it can be decided again on a finished run."""
+    """What is decided without inference, so that it can be decided again on a finished run.
+
+    Args:
+        lance: write the manifest as a Lance dataset too, `manifest.lance` (pip install cosmos-curate[lance]).
+    """
 
     select: SelectConfig = field(default_factory=SelectConfig)
     shards: ShardConfig = field(default_factory=ShardConfig)
     text_embedding: TextEmbeddingConfig = field(default_factory=TextEmbeddingConfig)
+    lance: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

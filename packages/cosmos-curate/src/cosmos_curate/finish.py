@@ -11,7 +11,16 @@ from jaxtyping import Float16
 
 from cosmos_curate.clips.cut import clip_name
 from cosmos_curate.dedup.incremental import FILE as INDEX
-from cosmos_curate.manifest import EMBEDDINGS, from_parquet, take, to_parquet, to_table, with_columns, write_manifest
+from cosmos_curate.manifest import (
+    EMBEDDINGS,
+    from_parquet,
+    take,
+    to_parquet,
+    to_table,
+    with_columns,
+    write_lance,
+    write_manifest,
+)
 from cosmos_curate.schema import COLUMNS
 from cosmos_curate.selection import QUARANTINE, SelectConfig, decide
 from cosmos_curate.shards.plan import ShardConfig
@@ -55,6 +64,7 @@ def finish(
     models: Mapping[str, str],
     work: str,
     say: Callable[[str], None],
+    lance: bool = False,
 ) -> dict[str, Any]:
     """Decide, annotate, shard and write the manifest; return what the report says of it.
 
@@ -69,8 +79,10 @@ def finish(
         models: sha256 of weights by name.
         work: local folder for files on their way.
         say: takes notices.
+        lance: write the manifest as a Lance dataset too.
 
     Raises:
+        InputError: Lance is asked for and not installed.
         OutputError: the output cannot be written.
     """
     decision = decide(table, embeddings, select)
@@ -93,6 +105,8 @@ def finish(
         store.remove(INDEX)
     else:
         store.write_whole(INDEX, decision.index)
+    if lance:
+        write_lance(store, table)
     write_manifest(store, table, models=models)
     reasons = [reason for reason in table["quarantine"].to_pylist() if reason is not None]
     missing = sum(1 for row in rows if row["caption"] is None)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cosmos_curate.engine.storage import Store
 
 FILE, PARTS = "manifest.parquet", "manifest"
-EMBEDDINGS = "embeddings.parquet"
+EMBEDDINGS, LANCE = "embeddings.parquet", "manifest.lance"
 MOST_ROWS = 1_000_000
 """Of one file; more rows go to parts in a folder."""
 
@@ -68,6 +68,23 @@ def write_manifest(store: "Store", table: "pa.Table", *, models: Mapping[str, st
         stale += [name for name in store.list(PARTS) if int(name[-13:-8]) >= len(parts)]
     for name in stale:
         store.remove(name)
+
+
+def write_lance(store: "Store", table: "pa.Table") -> None:
+    """Write the rows as a Lance dataset too; each write is a version of its own, and readers take the newest.
+
+    Raises:
+        InputError: Lance is not installed.
+        OutputError: it cannot be written.
+    """
+    from cosmos_curate.engine.storage import failing
+
+    try:
+        import lance
+    except ImportError:
+        raise InputError("a Lance dataset needs a package: pip install cosmos-curate[lance]") from None
+    with failing(store, LANCE):
+        lance.write_dataset(table, store.path(LANCE) if store.is_local else f"{store.url}/{LANCE}", mode="overwrite")
 
 
 def read_manifest(store: "Store") -> "pa.Table":

@@ -79,4 +79,4 @@ def selected(config: F, args: argparse.Namespace) -> F:
         shards = replace(shards, layout=args.layout)
     if args.text_encoder is not None:
         text = replace(text, encoder=args.text_encoder)
-    return replace(config, select=select, shards=shards, text_embedding=text)
+    return replace(config, select=select, shards=shards, text_embedding=text, lance=config.lance or args.lance)

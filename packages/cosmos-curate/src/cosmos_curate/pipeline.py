@@ -98,6 +98,7 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
             models={name: digest for stage in stages for name, digest in stage.weights.items()},
             work=work,
             say=say,
+            lance=config.lance,
         )
         for step in outcome["funnel"]:
             metrics.drop(step["step"], step.get("dropped", 0))

@@ -94,6 +94,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-dedup", action="store_true", help="keep near-duplicates; files of equal bytes go still")
     parser.add_argument("--mix", action="store_true", help="sample towards the paper's mix of video types")
     parser.add_argument("--layout", choices=("webdataset", "cosmos"), help="of the shards (default webdataset)")
+    parser.add_argument("--lance", action="store_true", help="the manifest as a Lance dataset too")
     parser.add_argument(
         "--text-encoder", metavar="PATH", help="T5 encoder for t5_xxl of the Cosmos layout: path or hub id"
     )

@@ -60,6 +60,7 @@ def select(
             models=models_of(table),
             work=work,
             say=say,
+            lance=config.lance,
         )
         report = {**json.loads(store.read_bytes(REPORT)), **outcome}
         store.write_whole(REPORT, (json.dumps(report, indent=1) + "\n").encode())

@@ -43,7 +43,9 @@ class CutStep:
         if not spans:
             reason = f"{NAME}: no shot outlasts its guard bands of {self.cut.guard_s:g} s"
             return StepResult(items=(put_aside(replace(item, columns=columns), reason),))
-        settings = [asdict(self.transcode), columns.get("letterbox")]
+        # How many clips share a call does not change their bytes.
+        encoding = {name: value for name, value in asdict(self.transcode).items() if name != "clips_per_call"}
+        settings = [encoding, columns.get("letterbox")]
         groups = []
         for at in range(0, len(spans), self.transcode.clips_per_call):
             named = [

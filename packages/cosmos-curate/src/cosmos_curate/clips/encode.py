@@ -2,11 +2,13 @@
 
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cosmos_curate.clips.cut import SPANS, clip_name
 from cosmos_curate.clips.identify import STATE, check_same
+from cosmos_curate.engine.attempts import placeless
 from cosmos_curate.engine.ledger import Ledger
 from cosmos_curate.engine.steps import StepResult, Work, put_aside, remember
 from cosmos_curate.engine.storage import Store
@@ -53,6 +55,7 @@ class _Encode:
         self.step = step
         self.inputs, self.output = Store(step.inputs), Store(step.output)
         self.ledger = Ledger(self.output)
+        self.shown = partial(placeless, inputs=self.inputs.root, work=step.work)
 
     def run(self, item: Item) -> StepResult:
         spans: list[dict[str, Any]] = item.columns[SPANS]  # pyright: ignore
@@ -67,6 +70,7 @@ class _Encode:
             attempts=self.step.attempts,
             retry=self.step.retry,
             valid=lambda columns: self._there(spans, columns),
+            shown=self.shown,
         )
         found: list[dict[str, Any]] = [{}] * len(spans) if record.quarantine else record.columns[CLIPS]  # pyright: ignore
         clips = []
@@ -92,7 +96,7 @@ class _Encode:
             check_same(source, item.columns.get("source_sha256"), item.columns.get(STATE))
             for target, encoded in zip(targets, done, strict=True):
                 if isinstance(encoded, Unusable):
-                    found.append({"quarantine": f"{NAME}: {encoded}"})
+                    found.append({"quarantine": f"{NAME}: {self.shown(str(encoded))}"})
                     continue
                 self.output.put_whole(clip_name(target.stem), target)
                 found.append(

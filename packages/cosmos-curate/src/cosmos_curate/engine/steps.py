@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from cosmos_curate.engine.attempts import attempt
+from cosmos_curate.engine.attempts import attempt, placeless
 from cosmos_curate.engine.keys import result_key
 from cosmos_curate.engine.ledger import Ledger, Record
 from cosmos_curate.engine.storage import Store
@@ -134,6 +134,7 @@ def remember(
     attempts: int = 3,
     retry: bool = False,
     valid: Callable[[Columns], bool] = lambda columns: True,
+    shown: Callable[[str], str] = str,
 ) -> tuple[Record, Measure]:
     """Return the item's result of this key from the ledger, or compute it and record it: for steps of their own.
 
@@ -143,6 +144,7 @@ def remember(
         compute: writes its files first, whole, under names that the result decides; then returns columns.
         retry: whether to compute again what the ledger has in quarantine.
         valid: whether a recorded result still holds; its files may have been removed.
+        shown: as `attempt` takes it.
 
     Raises:
         OutputError: the output cannot be written.
@@ -151,7 +153,7 @@ def remember(
     record = ledger.read(item.id).get(key)
     if record is not None and not (retry and record.quarantine) and (record.quarantine or valid(record.columns)):
         return record, meter.measure(record, reused=True)
-    record = attempt(name, compute, attempts=attempts)
+    record = attempt(name, compute, attempts=attempts, shown=shown)
     ledger.write(item.id, {key: record})
     return record, meter.measure(record)
 
@@ -213,6 +215,7 @@ class _Worker:
         self.inputs = Store(step.inputs)
         self.ledger = Ledger(Store(step.output))
         self.opened: dict[str, Process] = {}
+        self.shown = partial(placeless, inputs=self.inputs.root, work=step.work)
 
     def run(self, item: Item) -> StepResult:
         step = self.step
@@ -234,7 +237,7 @@ class _Worker:
                     measures.append(meter.measure(record, reused=True))
                 else:
                     call = partial(file.run, stage, self._process(stage), replace(item, columns=columns))
-                    new[key] = record = attempt(stage.name, call, attempts=step.attempts)
+                    new[key] = record = attempt(stage.name, call, attempts=step.attempts, shown=self.shown)
                     decoding = file.take_decoding()
                     measures += [meter.measure(record, less=decoding), *([decoding] if decoding else [])]
                 reason = record.quarantine

@@ -70,6 +70,7 @@ def open_session(path: Path, *, threads: int = 1) -> "InferenceSession":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # it keeps a second copy of all intermediate values, and saves no time
     options.log_severity_level = 3
     usable = [
         name

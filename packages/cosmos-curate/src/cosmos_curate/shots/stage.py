@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from cosmos_curate.errors import InputError
 from cosmos_curate.media.frames import Frames, Sampling
+from cosmos_curate.media.gpu_reading import decode_on_gpu
 from cosmos_curate.media.reading import Shown, decode
 from cosmos_curate.models.cache import sha256
 from cosmos_curate.shots import autoshot, transnetv2
@@ -18,7 +19,7 @@ from cosmos_curate.shots.content import ADAPTIVE_THRESHOLD, CONTENT_THRESHOLD, a
 from cosmos_curate.shots.shot import Detect
 from cosmos_curate.shots.stride import stride_detector
 from cosmos_curate.shots.windows import detector as network_detector
-from cosmos_curate.stage import Columns, Item, Process, Stage
+from cosmos_curate.stage import Columns, Item, Process, Resources, Stage
 
 VERSION = 1
 THRESHOLDS = {
@@ -42,14 +43,18 @@ class ShotConfig:
         threshold: a probability for the first two, the change that the others call a cut; None for the detector's own.
         weights: a checkpoint by path: AutoShot needs one, TransNetV2 has its own.
         stride_s: length of the pieces of detector stride.
+        decoder: "cpu", or "nvdec" for the decoder of a GPU (pip install cosmos-curate[gpu]), one worker to each.
     """
 
     detector: str = "transnetv2"
     threshold: float | None = None
     weights: str | None = None
     stride_s: float = 10.0
+    decoder: str = "cpu"
 
     def __post_init__(self) -> None:
+        if self.decoder not in ("cpu", "nvdec"):
+            raise InputError(f"decoder is {self.decoder!r}: choose cpu or nvdec")
         if self.detector not in THRESHOLDS:
             raise InputError(f"detector is {self.detector!r}: choose one of {', '.join(THRESHOLDS)}")
         networks = self.detector in ("transnetv2", "autoshot")
@@ -116,7 +121,10 @@ def shots_stage(config: ShotConfig = ShotConfig()) -> Stage:
 
         weights["efficientnet-lite0"] = sha256(weights_file())
     threshold = THRESHOLDS[config.detector] if config.threshold is None else config.threshold
-    settings = {"detector": config.detector, "threshold": threshold}
+    settings: dict[str, object] = {"detector": config.detector, "threshold": threshold}
+    on_gpu = config.decoder == "nvdec"
+    if on_gpu:
+        settings["decoder"] = config.decoder
     if config.detector == "stride":
         settings["stride_s"] = config.stride_s
     return Stage(
@@ -127,6 +135,7 @@ def shots_stage(config: ShotConfig = ShotConfig()) -> Stage:
         writes=("shots", "frame_times_s", "detector"),
         settings=settings,
         weights=weights,
+        resources=Resources(cpus=1, nvdec=1 if on_gpu else 0),
     )
 
 
@@ -134,7 +143,7 @@ def _open(config: ShotConfig) -> Process:
     detect = open_detector(config)
 
     def process(item: Item, frames: Mapping[Sampling, Frames]) -> Columns:
-        clock = Clock(item.path)
+        clock = Clock(item.path, decode_on_gpu if config.decoder == "nvdec" else decode)
         shots = detect(clock.reading)
         return {
             "shots": [shot._asdict() for shot in shots],
@@ -148,8 +157,8 @@ def _open(config: ShotConfig) -> Process:
 class Clock:
     """Decodes a video as often as a detector asks, and notes the times of its frames."""
 
-    def __init__(self, path: str | Path) -> None:
-        self._path = path
+    def __init__(self, path: str | Path, decoding: Callable[[str | Path], Iterator[Shown]]) -> None:
+        self._path, self._decoding = path, decoding
         self._times: list[float] = []
         self._last_s: float | None = None
 
@@ -160,7 +169,7 @@ class Clock:
             Unusable: see `cosmos_curate.media.reading.decode`.
         """
         times = []
-        for shown in decode(self._path):
+        for shown in self._decoding(self._path):
             times.append(shown.time_s)
             self._last_s = shown.picture.duration_s
             yield shown
