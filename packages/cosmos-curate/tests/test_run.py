@@ -213,6 +213,7 @@ def test_mistakes_are_one_line_and_exit_code_2(folder, tmp_path, capsys):
         ["run", str(folder), str(tmp_path / "o"), "--set", "shots.treshold=1"],
         ["run", str(folder), str(tmp_path / "o"), "--detector", "autoshot"],
         ["run", str(folder), str(tmp_path / "o"), "--max-quarantine", "2"],
+        ["run", str(folder), str(tmp_path / "o"), "--text-encoder", "t5"],
         ["select", str(tmp_path / "none")],
         ["stats", str(tmp_path / "none")],
     ]

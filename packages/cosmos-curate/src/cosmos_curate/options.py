@@ -78,5 +78,7 @@ def selected(config: F, args: argparse.Namespace) -> F:
     if args.layout is not None:
         shards = replace(shards, layout=args.layout)
     if args.text_encoder is not None:
+        if shards.layout != "cosmos":
+            raise InputError("--text-encoder serves the Cosmos layout alone; give --layout cosmos too")
         text = replace(text, encoder=args.text_encoder)
     return replace(config, select=select, shards=shards, text_embedding=text, lance=config.lance or args.lance)
