@@ -50,6 +50,7 @@ def out(folder, tmp_path_factory) -> Path:
 
 def files(out: Path) -> dict[str, bytes]:
     """Return what an output says to the world: manifest, embeddings and shards."""
+    assert (out / "embeddings.parquet").is_file()
     found = [out / "manifest.parquet", out / "embeddings.parquet", *sorted((out / "shards").rglob("*"))]
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in found if path.is_file()}
 
@@ -149,7 +150,7 @@ def test_again_nothing_is_done_twice_and_nothing_changes(folder, out, tmp_path, 
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert files(out) == before
     for name, stage in report["stages"].items():
-        if name not in ("identify", "decode"):
+        if name not in ("identify", "cut", "decode"):
             assert stage["reused"] == stage["items"], name
     clips_s = sum(row["duration_s"] for row in rows(out) if row["sha256"] and row["source"] != "the same.mp4")
     for name in ("transcode", "motion"):
@@ -248,3 +249,15 @@ def test_page_shows_funnel_clips_and_reasons(out, tmp_path):
     assert "two shots ü.mp4" in text
     assert "not a video.mp4" in text
     assert "http" not in text.replace("http-equiv", "")
+
+
+def test_of_equal_files_one_that_passes_is_kept(out, tmp_path):
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    assert main(["select", str(copy), "--rule", "names: source != deep/er/one.mp4"]) == 0
+    found = {row["source"]: row for row in rows(copy)}
+    one, same = found["deep/er/one.mp4"], found["the same.mp4"]
+    assert (one["drop_rule"], one["dup_of"]) == ("names", same["clip_id"])
+    assert (same["keep"], same["dup_of"]) == (True, None)
+    with tarfile.open(copy / same["shard"]) as tar:
+        assert len(tar.extractfile(f"{same['key']}.mp4").read()) == same["bytes"]

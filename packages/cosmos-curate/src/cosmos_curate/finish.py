@@ -13,6 +13,7 @@ from cosmos_curate.clips.cut import clip_name
 from cosmos_curate.dedup.incremental import FILE as INDEX
 from cosmos_curate.manifest import (
     EMBEDDINGS,
+    files,
     from_parquet,
     take,
     to_parquet,
@@ -24,7 +25,7 @@ from cosmos_curate.manifest import (
 from cosmos_curate.schema import COLUMNS
 from cosmos_curate.selection import QUARANTINE, SelectConfig, decide
 from cosmos_curate.shards.plan import ShardConfig
-from cosmos_curate.shards.write import write_shards
+from cosmos_curate.shards.write import FILE, write_shards
 from cosmos_curate.stage import Item
 from cosmos_curate.text_embeddings.t5 import TextEmbeddingConfig, open_text_encoder
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 Embeddings = Mapping[str, Float16[np.ndarray, "D"]]
 Caption = Callable[[Sequence[Item]], Iterable[Item]]
+PAGE = "index.html"
+"""What `stats` makes of a manifest, and of that one alone."""
 CAPTIONED = ("caption", "caption_source", "windows")
 
 
@@ -89,7 +92,8 @@ def finish(
     table = with_columns(table, decision.columns)
     table = _captioned(table, caption)
     kept = [place for place, stays in enumerate(table["keep"].to_pylist()) if stays]
-    rows = take(table, kept).to_pylist()
+    own = files(table)
+    rows = [{**row, FILE: own[place]} for place, row in zip(kept, take(table, kept).to_pylist(), strict=True)]
     embed = None
     if shards.layout == "cosmos":
         embed = open_text_encoder(text_embedding)
@@ -107,6 +111,7 @@ def finish(
         store.write_whole(INDEX, decision.index)
     if lance:
         write_lance(store, table)
+    store.remove(PAGE)
     write_manifest(store, table, models=models)
     reasons = [reason for reason in table["quarantine"].to_pylist() if reason is not None]
     missing = sum(1 for row in rows if row["caption"] is None)
@@ -155,7 +160,10 @@ def _captioned(table: "pa.Table", caption: Caption) -> "pa.Table":
     told = [column.name for column in COLUMNS if column.name not in (*CAPTIONED, QUARANTINE)]
     rows = take(table.select(told), kept).to_pylist()
     places = {row["clip_id"]: place for place, row in zip(kept, rows, strict=True)}
-    items = [Item(id=row["clip_id"], path=clip_name(row["clip_id"]), columns=row) for row in rows]
+    own = files(table)
+    items = [
+        Item(id=row["clip_id"], path=clip_name(own[place]), columns=row) for place, row in zip(kept, rows, strict=True)
+    ]
     columns = {name: table[name].to_pylist() for name in ("keep", "drop_rule", "drop_value", QUARANTINE)}
     columns |= {name: [None] * len(table) for name in CAPTIONED}
     for item in caption(items):

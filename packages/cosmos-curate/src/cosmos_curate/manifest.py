@@ -40,6 +40,13 @@ def take(table: "pa.Table", places: Sequence[int]) -> "pa.Table":
     return table.take(pa.array(places, pa.int64()))
 
 
+def files(table: "pa.Table") -> list[str]:
+    """Return for each row the clip whose file and embedding are its own: of files with equal bytes the first by name."""
+    first: dict[tuple[Any, ...], str] = {}
+    spans = zip(*(table[name].to_pylist() for name in ("source_sha256", "start_s", "end_s", "clip_id")), strict=True)
+    return [identity if span[1] is None else first.setdefault(tuple(span), identity) for *span, identity in spans]
+
+
 def with_columns(table: "pa.Table", columns: Mapping[str, Sequence[Any]]) -> "pa.Table":
     """Return the table with these columns in the place of its own of the same names."""
     import pyarrow as pa
@@ -79,12 +86,23 @@ def write_lance(store: "Store", table: "pa.Table") -> None:
     """
     from cosmos_curate.engine.storage import failing
 
-    try:
-        import lance
-    except ImportError:
-        raise InputError("a Lance dataset needs a package: pip install cosmos-curate[lance]") from None
+    check_lance()
+    import lance
+
     with failing(store, LANCE):
         lance.write_dataset(table, store.path(LANCE) if store.is_local else f"{store.url}/{LANCE}", mode="overwrite")
+
+
+def check_lance() -> None:
+    """Look whether Lance is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        import lance as lance
+    except ImportError:
+        raise InputError("a Lance dataset needs a package: pip install cosmos-curate[lance]") from None
 
 
 def read_manifest(store: "Store") -> "pa.Table":

@@ -10,6 +10,7 @@ from typing import Any
 
 from cosmos_curate._version import __version__
 from cosmos_curate.captions.stage import caption_stage
+from cosmos_curate.clips.cut import NAME as CUT
 from cosmos_curate.clips.cut import CutStep
 from cosmos_curate.clips.encode import EncodeStep
 from cosmos_curate.clips.identify import IdentifyStep, same, unknown
@@ -23,12 +24,13 @@ from cosmos_curate.engine.lock import locked
 from cosmos_curate.engine.metrics import Metrics
 from cosmos_curate.engine.plan import steps_of
 from cosmos_curate.engine.progress import Progress
-from cosmos_curate.engine.steps import Step
+from cosmos_curate.engine.steps import Step, StepResult
 from cosmos_curate.engine.storage import Store
 from cosmos_curate.engine.videos import find_videos
 from cosmos_curate.engine.workshop import workshop
 from cosmos_curate.errors import InputError
 from cosmos_curate.finish import collect, finish
+from cosmos_curate.manifest import check_lance
 from cosmos_curate.media.probe import probe_stage
 from cosmos_curate.motion.stage import motion_stage
 from cosmos_curate.overlay.stage import overlay_stage
@@ -36,8 +38,8 @@ from cosmos_curate.quality.stage import quality_stage
 from cosmos_curate.schema import COLUMNS
 from cosmos_curate.shots.stage import shots_stage
 from cosmos_curate.stage import Item, Stage
+from cosmos_curate.text_embeddings.t5 import check_text_encoder
 
-SHOTS = "shots"
 CONFIG, REPORT = "config.json", "report.json"
 CAPTION_KEY = "caption_key"
 """In the settings that an output keeps: which results of the ledger are its captions."""
@@ -63,6 +65,11 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
         raise InputError(f"{config.folder}: holds no video; name a folder with files such as .mp4, .mov or .mkv")
     for line in listing.notices:
         say(line)
+    # What is needed at the end is looked for before hours of work.
+    if config.lance:
+        check_lance()
+    if config.shards.layout == "cosmos":
+        check_text_encoder(config.text_embedding)
     with locked(output), workshop(output) as work, ExitStack() as stack:
         metrics = Metrics()
         stack.enter_context(metrics.serving(config.metrics_port))
@@ -85,7 +92,7 @@ def run(config: RunConfig, *, say: Say = print) -> dict[str, Any]:
         said = {**to_json(config), CAPTION_KEY: annotate[0].keys[0]}
         output.write_whole(CONFIG, (json.dumps(said, indent=1) + "\n").encode())
         with Progress() as progress:
-            scored = _drain(executor, originals, steps, metrics, progress)
+            scored = _drain(executor, originals, steps, metrics, _Hours(progress, len(originals)))
             table, embeddings = collect(_rows(scored, copies))
         outcome = finish(
             output,
@@ -176,22 +183,35 @@ def _steps(
     return steps, [*sources, *scorers], given
 
 
+class _Hours:
+    """Feeds progress with seconds of clips; what the videos that are not cut yet will give is taken from the others."""
+
+    def __init__(self, progress: Progress, videos: int) -> None:
+        self.progress, self.videos, self.cut, self.seconds = progress, videos, 0, 0.0
+
+    def count(self, result: StepResult) -> None:
+        """Count what a result tells."""
+        for measure in result.measures:
+            if measure.stage == CUT:
+                self.cut += 1
+                self.seconds += measure.video_s
+                self.progress.total_s = self.seconds * self.videos / self.cut
+        reused = all(measure.reused for measure in result.measures)
+        for item in result.items:
+            length = item.columns.get("duration_s")
+            self.progress.add(length if isinstance(length, float) else 0.0, reused=reused)
+
+
 def _drain(
     executor: Executor,
     items: Iterable[Item],
     steps: Sequence[Step],
     metrics: Metrics,
-    progress: Progress | None = None,
+    hours: _Hours | None = None,
 ) -> Iterator[Item]:
     for result in metrics.watch(executor.stream(items, steps), executor.depths):
-        if progress is not None:
-            for measure in result.measures:
-                if measure.stage == SHOTS:
-                    progress.more(measure.video_s)
-            reused = all(measure.reused for measure in result.measures)
-            for item in result.items:
-                length = item.columns.get("duration_s")
-                progress.add(length if isinstance(length, float) else 0.0, reused=reused)
+        if hours is not None:
+            hours.count(result)
         yield from result.items
 
 

@@ -18,7 +18,7 @@ from cosmos_curate.dedup.clips import DedupInput
 from cosmos_curate.dedup.config import DedupConfig
 from cosmos_curate.dedup.find import find_duplicates
 from cosmos_curate.dedup.incremental import index_of
-from cosmos_curate.manifest import take
+from cosmos_curate.manifest import files, take
 from cosmos_curate.rules import DEFAULT_RULES, Rule, apply
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def decide(
         dropped |= apply([rule], columns, left())
         funnel.step(rule.name, left(), rule.test)
 
-    dup_of = _same_bytes(table)
+    dup_of = _same_bytes(table, set(left()))
     similarity: list[float | None] = [None if original is None else 1.0 for original in dup_of]
     report: dict[str, Any] = {}
     index: bytes | None = None
@@ -146,9 +146,10 @@ def _mark(
     ids: list[str] = rows["clip_id"].to_pylist()
     width = len(next(iter(embeddings.values()))) if embeddings else 1
     matrix = np.zeros((len(ids), width), np.float16)
-    for place, name in enumerate(ids):
-        if name in embeddings:
-            matrix[place] = embeddings[name]
+    own = files(table)
+    for row, place in enumerate(compared):
+        if own[place] in embeddings:
+            matrix[row] = embeddings[own[place]]
 
     def numbers(name: str, kind: type, missing: float | int) -> np.ndarray:
         return np.array([missing if value is None else value for value in rows[name].to_pylist()], kind)
@@ -181,15 +182,14 @@ def _mark(
     return report, index_of(clips, found, config).to_bytes() if len(found.centroids) else None
 
 
-def _same_bytes(table: "pa.Table") -> list[str | None]:
-    """For each clip of a file that repeats another's bytes, the clip of the first such file by name."""
-    first: dict[tuple[Any, ...], str] = {}
-    found: list[str | None] = []
-    spans = zip(*(table[name].to_pylist() for name in ("source_sha256", "start_s", "end_s", "clip_id")), strict=True)
-    for *span, identity in spans:
-        original = first.setdefault(tuple(span), identity)
-        found.append(None if original == identity or span[1] is None else original)
-    return found
+def _same_bytes(table: "pa.Table", passing: set[int]) -> list[str | None]:
+    """For each clip of a file that repeats another's bytes, the one that is kept: the first, of passing ones if any."""
+    ids: list[str] = table["clip_id"].to_pylist()
+    own = files(table)
+    keepers: dict[str, str] = {}
+    for place in sorted(range(len(ids)), key=lambda place: (place not in passing, place)):
+        keepers.setdefault(own[place], ids[place])
+    return [None if keepers[name] == identity else keepers[name] for name, identity in zip(own, ids, strict=True)]
 
 
 class _Funnel:

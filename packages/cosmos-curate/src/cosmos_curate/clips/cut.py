@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from cosmos_curate.engine.steps import StepResult, Work, put_aside
+from cosmos_curate.engine.steps import Measure, StepResult, Work, put_aside
 from cosmos_curate.media.spans import Span
 from cosmos_curate.media.transcode import TranscodeConfig
 from cosmos_curate.shots.cutting import CutConfig, cut
@@ -17,6 +17,8 @@ from cosmos_curate.shots.shot import Shot
 from cosmos_curate.stage import Item, Resources
 
 NAME = "cut"
+VERSION = 1
+"""Of the encoding: raised whenever equal spans and settings would give other bytes; part of every clip's id."""
 SPANS = "spans"
 """Column of a group: its spans, each with the clip's id."""
 
@@ -42,10 +44,12 @@ class CutStep:
         spans = cut([Shot(**shot) for shot in found], item.columns["frame_times_s"], self.cut)  # pyright: ignore
         if not spans:
             reason = f"{NAME}: no shot outlasts its guard bands of {self.cut.guard_s:g} s"
-            return StepResult(items=(put_aside(replace(item, columns=columns), reason),))
+            return StepResult(
+                items=(put_aside(replace(item, columns=columns), reason),), measures=(Measure(stage=NAME),)
+            )
         # How many clips share a call does not change their bytes.
         encoding = {name: value for name, value in asdict(self.transcode).items() if name != "clips_per_call"}
-        settings = [encoding, columns.get("letterbox")]
+        settings = [VERSION, encoding, columns.get("letterbox")]
         groups = []
         for at in range(0, len(spans), self.transcode.clips_per_call):
             named = [
@@ -57,7 +61,8 @@ class CutStep:
             length_s = sum(span["end_s"] - span["start_s"] for span in named)
             about = {**columns, "duration_s": length_s, "source": item.path, "source_sha256": item.id, SPANS: named}
             groups.append(replace(item, id=identity, columns=about))
-        return StepResult(items=tuple(groups))
+        measure = Measure(stage=NAME, video_s=sum(span.end_s - span.start_s for span in spans))
+        return StepResult(items=tuple(groups), measures=(measure,))
 
 
 def clip_id(source: str, span: Span, settings: Sequence[Any] | Mapping[str, Any]) -> str:

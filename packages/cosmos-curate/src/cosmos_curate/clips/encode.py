@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cosmos_curate.clips.cut import SPANS, clip_name
+from cosmos_curate.clips.cut import SPANS, VERSION, clip_name
 from cosmos_curate.clips.identify import STATE, check_same
 from cosmos_curate.engine.attempts import placeless
 from cosmos_curate.engine.ledger import Ledger
@@ -17,7 +17,7 @@ from cosmos_curate.media.spans import Span
 from cosmos_curate.media.transcode import TranscodeConfig, transcode
 from cosmos_curate.stage import Columns, Item, Resources
 
-NAME, VERSION = "transcode", 1
+NAME = "transcode"
 CLIPS = "clips"
 """Column of a record: what became of each span."""
 

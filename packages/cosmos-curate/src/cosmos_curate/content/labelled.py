@@ -13,6 +13,7 @@ from cosmos_curate.content.heads import Head
 from cosmos_curate.content.kinds import KINDS
 from cosmos_curate.content.training import HeadConfig, train_head
 from cosmos_curate.errors import InputError
+from cosmos_curate.manifest import from_parquet
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -60,12 +61,11 @@ def read_embeddings(folder: Path) -> tuple[list[str], Float32[np.ndarray, "N D"]
     Raises:
         InputError: the folder has none.
     """
-    import pyarrow.parquet as parquet
 
     path = folder / "embeddings.parquet"
     if not path.exists():
         raise InputError(f"no {path}: give the output folder of `cosmos-curate run`")
-    table = parquet.read_table(path, columns=["clip_id", "embedding"])
+    table = from_parquet(path.read_bytes()).select(["clip_id", "embedding"])
     table = table.filter(table["embedding"].is_valid()).sort_by("clip_id")
     if not len(table):
         raise InputError(f"{path} holds no embedding")

@@ -23,7 +23,7 @@ Hits = list[tuple[str, float]]
 
 def batches(file: "pyarrow.parquet.ParquetFile") -> Iterator[tuple[list[str], Float16[np.ndarray, "B D"]]]:
     """Yield ids and embeddings of a run's table, a batch at a time; a clip without one is left out."""
-    for batch in file.iter_batches(BATCH, columns=["clip_id", "embedding"]):
+    for batch in file.iter_batches(BATCH, columns=["clip_id", "embedding"], use_threads=False):
         batch = batch.filter(batch.column("embedding").is_valid())
         if batch.num_rows:
             numbers = batch.column("embedding").flatten().to_numpy(zero_copy_only=False)

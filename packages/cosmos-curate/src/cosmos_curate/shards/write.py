@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FOLDER, INDEX = "shards", "shards/index.json"
 EMBEDDING = "t5_xxl"
 """Folder of text embeddings in the Cosmos layout."""
+FILE = "file"
+"""Key of a row that names the clip whose file it has; its own without one."""
 PER_PART = 100
 """Tars of a part's folder in the Cosmos layout."""
 
@@ -123,7 +125,7 @@ def _members(
     for key, place in zip(shard.keys, shard.places, strict=True):
         row = rows[place]
         if kind in ("all", "video"):
-            with _clip(store, clip_name(row["clip_id"]), work) as path:
+            with _clip(store, clip_name(row.get(FILE, row["clip_id"])), work) as path:
                 yield f"{key}.{CLIP}", path
         if kind in ("all", "metas"):
             yield f"{key}.{RECORD}", record(row)

@@ -44,6 +44,16 @@ class TextEmbeddingConfig:
             raise InputError(f"dtype is {self.dtype!r}: give {' or '.join(get_args(FloatType))}")
 
 
+def check_text_encoder(config: TextEmbeddingConfig) -> None:
+    """Look, without reading its weights, whether the encoder can be had.
+
+    Raises:
+        InputError: as `open_text_encoder`.
+    """
+    if config.encoder is not None:
+        _library_and_source(config)
+
+
 def open_text_encoder(config: TextEmbeddingConfig) -> Encode | None:
     """Return the function that embeds texts, its weights read; None where no encoder is set.
 
@@ -55,13 +65,8 @@ def open_text_encoder(config: TextEmbeddingConfig) -> Encode | None:
     """
     if config.encoder is None:
         return None
-    source = config.encoder
-    given: dict[str, Any] = {} if config.revision is None else {"revision": config.revision}
-    library = transformers_library()
+    library, source, given = _library_and_source(config)
     device = torch_device(config.device)
-    kind = pretrained(library.AutoConfig.from_pretrained, source, _WHAT, **given).model_type
-    if kind != "t5":
-        raise InputError(f"{source}: is a model of type {kind}, and a T5 encoder was expected")
     tokenizer = pretrained(library.AutoTokenizer.from_pretrained, source, "tokenizer", **given)
     model = pretrained_model(library.T5EncoderModel, source, _WHAT, device, **given)
 
@@ -84,3 +89,14 @@ def open_text_encoder(config: TextEmbeddingConfig) -> Encode | None:
         return embedded
 
     return encode
+
+
+def _library_and_source(config: TextEmbeddingConfig) -> tuple[Any, str, dict[str, Any]]:
+    """transformers, the encoder's path or id, and which revision of it; the encoder is a T5."""
+    source = str(config.encoder)
+    given: dict[str, Any] = {} if config.revision is None else {"revision": config.revision}
+    library = transformers_library()
+    kind = pretrained(library.AutoConfig.from_pretrained, source, _WHAT, **given).model_type
+    if kind != "t5":
+        raise InputError(f"{source}: is a model of type {kind}, and a T5 encoder was expected")
+    return library, source, given
