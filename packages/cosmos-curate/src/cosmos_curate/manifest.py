@@ -41,7 +41,7 @@ def take(table: "pa.Table", places: Sequence[int]) -> "pa.Table":
 
 
 def files(table: "pa.Table") -> list[str]:
-    """Return for each row the clip whose file and embedding are its own: of files with equal bytes the first by name."""
+    """Return for each row the clip whose file and embedding it has: of files with equal bytes the first by name."""
     first: dict[tuple[Any, ...], str] = {}
     spans = zip(*(table[name].to_pylist() for name in ("source_sha256", "start_s", "end_s", "clip_id")), strict=True)
     return [identity if span[1] is None else first.setdefault(tuple(span), identity) for *span, identity in spans]
