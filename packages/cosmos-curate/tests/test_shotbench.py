@@ -7,7 +7,8 @@ import pytest
 
 from cosmos_curate import InputError
 from cosmos_curate.media.reading import decode
-from cosmos_curate.shotbench.bench import add_shotbench_arguments, run_shotbench, shotbench
+from cosmos_curate.shotbench.bench import run_shotbench, shotbench
+from cosmos_curate.shotbench.command import add_shotbench_arguments
 from cosmos_curate.shotbench.splice import SPLICES, splice
 from cosmos_curate.shots.stage import ShotConfig
 

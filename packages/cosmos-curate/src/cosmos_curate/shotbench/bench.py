@@ -8,11 +8,11 @@ from typing import Any
 
 from cosmos_curate.errors import InputError
 from cosmos_curate.media.reading import decode
-from cosmos_curate.shotbench.labels import KINDS, VIDEOS, Labelled, read_labels
+from cosmos_curate.shotbench.labels import VIDEOS, Labelled, read_labels
 from cosmos_curate.shotbench.protocol import PROTOCOL, Score, findings, score
 from cosmos_curate.shotbench.published import PUBLISHED
 from cosmos_curate.shotbench.splice import splice
-from cosmos_curate.shots.stage import THRESHOLDS, ShotConfig, open_detector
+from cosmos_curate.shots.stage import ShotConfig, open_detector
 
 
 def shotbench(
@@ -43,23 +43,6 @@ def shotbench(
             scores["all"] = sum(scores.values(), Score())
         out[config.detector] = scores
     return out
-
-
-def add_shotbench_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments."""
-    truth = parser.add_mutually_exclusive_group(required=True)
-    truth.add_argument("--videos", nargs="+", metavar="PATH", help="files or folders of footage to splice from")
-    truth.add_argument(
-        "--labels",
-        nargs=2,
-        action="append",
-        metavar=("KIND", "PATH"),
-        help=f"a labelled set, {', '.join(KINDS)}, and the folder of its videos and labels; may be given again",
-    )
-    parser.add_argument("--detectors", nargs="+", choices=list(THRESHOLDS), default=["transnetv2", "content"])
-    parser.add_argument("--autoshot-weights", metavar="PATH", help="the authors' checkpoint, for detector autoshot")
-    parser.add_argument("--transitions", type=int, default=20, help="of each kind in the splices (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the splices (default: 0)")
 
 
 def run_shotbench(args: argparse.Namespace, progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
