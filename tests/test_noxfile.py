@@ -42,7 +42,7 @@ def ran(noxfile, monkeypatch, tmp_path):
             return prints
 
         commands = []
-        session = SimpleNamespace(posargs=list(arguments), run=run, error=refuse, skip=refuse, env={})
+        session = SimpleNamespace(posargs=list(arguments), run=run, error=refuse, skip=refuse, warn=print, env={})
         session.notify = lambda name: commands.append(["then", name])
         getattr(noxfile, name)(session, *([] if part is None else [part]))
         return commands
@@ -233,6 +233,7 @@ def test_interpret_and_compile_run_the_kernels_of_every_package_that_has_some(ra
 
 def test_bench_runs_every_benchmark_after_fetching_its_clip(ran, root, monkeypatch):
     monkeypatch.chdir(root)
+    monkeypatch.setattr(Path, "exists", lambda path: True)  # footage that one may have
     fetch, *benches = ran("bench", "--quick")
     assert fetch[1:] == ["scripts/footage.py", "--out", "data/footage", "--only", "bikes"]
     names = {path.name for path in root.glob("packages/*/benchmarks/bench*.py")}

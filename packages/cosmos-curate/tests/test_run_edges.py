@@ -267,7 +267,7 @@ def test_select_says_what_is_missing(folder, out, expected, fails, tmp_path):
     assert not (tmp_path / "mistyped").exists()
     for path in (out / "clips").rglob("*.mp4"):
         path.unlink()
-    line = fails(2, "select", out, "--set", "shards.seed=1")
+    line = fails(2, "select", out, "--set", "shards.most_clips=1")
     assert line.endswith("is gone; `cosmos-curate run` makes it again")
     (out / "manifest.parquet").write_bytes(b"PAR1")
     assert "run again to make it anew" in fails(2, "select", out)
@@ -390,9 +390,11 @@ def test_a_file_that_is_only_touched_is_what_it_was(folder, expected, tmp_path, 
 def test_a_signal_ends_the_run_in_one_line_and_the_next_goes_on(folder, expected, tmp_path, number, code, temporary):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "cosmos_curate.cli", "run", str(folder), str(out), *OPTIONS]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    signal.signal(signal.SIGINT, before)
     while process.poll() is None and not list(out.glob("ledger/*/*.json")):
         time.sleep(0.01)
     os.killpg(process.pid, number)
@@ -450,6 +452,7 @@ def test_links_make_no_output_part_of_the_input(tmp_path):
 def memory(folder) -> Iterator[MemoryFileSystem]:
     """Give an object store that has the videos below `memory://in`."""
     store = fsspec.filesystem("memory")
+    store.store.clear()  # it is one for all tests of a process
     for path in folder.iterdir():
         store.pipe_file(f"/in/{path.name}", path.read_bytes())
     yield store

@@ -36,10 +36,10 @@ class Measure:
     items: int = 1
     reused: int = 0
     quarantined: int = 0
-    wall_s: float = 0
-    cpu_s: float = 0
-    gpu_s: float = 0
-    video_s: float = 0
+    wall_s: int | float = 0
+    cpu_s: int | float = 0
+    gpu_s: int | float = 0
+    video_s: int | float = 0
 
 
 @dataclass(frozen=True, kw_only=True)
