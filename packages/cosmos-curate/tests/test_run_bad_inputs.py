@@ -63,7 +63,8 @@ PUT_ASIDE = {
     "forbidden.mp4": "^identify: Permission denied$",
 }
 """Sources and the reason for which each is put aside."""
-
+if int(av.__version__.partition(".")[0]) < 16:  # its FFmpeg reads over that damage
+    del PUT_ASIDE["damaged.mkv"]
 WHOLE = {"source_width": 96, "source_height": 64, "width": 96, "height": 64, "num_frames": 14, "rotation": 0}
 USED = {
     "plain.mp4": WHOLE | {"source_codec": "h264", "variable_rate": False},
@@ -228,7 +229,8 @@ def make_broken(root: Path, pan) -> None:
         (root / name).write_bytes(content)
     whole = (root / "file:pipe:0.mkv").read_bytes()
     middle = len(whole) // 2
-    (root / "damaged.mkv").write_bytes(whole[:middle] + rng.bytes(3000) + whole[middle + 3000 :])
+    if "damaged.mkv" in PUT_ASIDE:
+        (root / "damaged.mkv").write_bytes(whole[:middle] + rng.bytes(3000) + whole[middle + 3000 :])
     for name, sizes in {"grows.ts": ("64x48", "96x64"), "back in time.ts": ("96x64", "96x64")}.items():
         parts = []
         for size in sizes:
