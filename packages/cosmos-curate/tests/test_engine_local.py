@@ -151,9 +151,13 @@ def test_who_waits_for_a_gpu_keeps_no_core_idle():
         thread.start()
         while not budget._waiting:
             time.sleep(0.001)
-        with budget.hold(Resources(), 0):
-            pass
-    thread.join()
+        idle = threading.Thread(target=lambda: budget.hold(Resources(), 0).__enter__(), daemon=True)
+        idle.start()
+        idle.join(timeout=30)
+        assert not idle.is_alive()
+        assert thread.is_alive()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("error", [InputError("bad"), ZeroDivisionError("x"), SystemExit(3)])

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from cosmos_curate.engine.budget import Budget
 from cosmos_curate.engine.channel import Channel, Stopped
@@ -101,33 +102,30 @@ class _Run:
 
     def _feed(self) -> None:
         first = next(iter(self.queues.values()), None)
-        try:
+        with self._writing(first):
             for item in self.items:
                 if first is None:
                     self.out.put(StepResult(items=(item,)))
                 else:
                     first.put(item)
-        except Stopped:
-            pass
-        except BaseException as error:
-            self.errors.append(error)
-            self._stop()
-        finally:
-            if first is not None:
-                first.finish()
-            self.out.finish()
 
     def _work(self, rank: int) -> None:
         queues = list(self.queues.values())
         source, step = queues[rank], self.steps[rank]
         target = queues[rank + 1] if rank + 1 < len(queues) else None
-        try:
+        with self._writing(target):
             work = step.open()
             while True:
                 item = source.get()
                 with self.budget.hold(step.resources, rank):
                     result = run_step(work, item)
                 self._hand_on(result, target)
+
+    @contextmanager
+    def _writing(self, target: Channel[Item] | None) -> Iterator[None]:
+        """Around all that a thread does: an error stops the run, and at the end its queues have a writer less."""
+        try:
+            yield
         except Stopped:
             pass
         except BaseException as error:
